@@ -1,0 +1,1 @@
+"""Processes and commands: the daemon, its workers, and the command line."""

@@ -1,0 +1,179 @@
+"""The daemon: HTTP, workers and recovery in one process."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from enum import Enum
+
+from aiohttp import web
+
+from calllogd.config import Settings
+from calllogd.console.parts import PROVIDERS, Parts, parts
+from calllogd.console.systemd import notify, watchdog_s
+from calllogd.errors import ConfigError, StorageError
+from calllogd.log import set_up
+from calllogd.voip.task.add_call import AddCallTask
+from calllogd.web.app import make_app
+
+SWEEP_S = 1.0
+HEALTH_S = 5.0
+CLOSE_HTTP_S = 2.0
+PATIENCE_S = 6.0
+"""How long requests to Kommo in flight may take once the daemon has been asked to stop."""
+
+BACKLOG = 512
+
+_log = logging.getLogger(__name__)
+
+
+class Asked(Enum):
+    """What a signal asks of the daemon."""
+
+    STOP = "stop"
+    RELOAD = "reload"
+
+
+def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
+    """Run until SIGTERM or SIGINT. SIGHUP builds everything anew from what `reload` returns.
+
+    Raises ConfigError when the address or the database cannot be used, and whatever ends a part of the
+    daemon: a daemon with a dead part must not seem alive.
+    """
+    with _listening(settings) as listening:
+        asyncio.run(_serve(settings, reload, listening))
+
+
+async def _serve(settings: Settings, reload: Callable[[], Settings], listening: socket.socket) -> None:
+    asked: asyncio.Queue[Asked] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number, meaning in ((signal.SIGTERM, Asked.STOP), (signal.SIGINT, Asked.STOP), (signal.SIGHUP, Asked.RELOAD)):
+        loop.add_signal_handler(number, asked.put_nowait, meaning)
+    while await _run(settings, listening, asked) is Asked.RELOAD:
+        notify("RELOADING=1")
+        settings = _reloaded(settings, reload)
+    notify("STOPPING=1")
+    _log.info("stopped")
+
+
+def _reloaded(settings: Settings, reload: Callable[[], Settings]) -> Settings:
+    """Return the new settings, or the old ones when the new are wrong."""
+    log = settings.log
+    try:
+        new = reload()
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            _log.error("the configuration is not taken over: %s", mistake)
+        set_up(file=log.file, form=log.format, level=log.level)
+        return settings
+    set_up(file=new.log.file, form=new.log.format, level=new.log.level)
+    if new.http.listen != settings.http.listen:
+        _log.warning("http.listen has changed: that takes a restart")
+    return new
+
+
+async def _run(settings: Settings, listening: socket.socket, asked: asyncio.Queue[Asked]) -> Asked:
+    """Serve with one configuration; return what was asked for in the end."""
+    async with parts(settings) as built:
+        loop = asyncio.get_running_loop()
+
+        def answer(task: AddCallTask) -> None:
+            loop.call_soon_threadsafe(built.worker.ring, task)
+
+        await built.calls.probe_paused(built.clock.now())
+        await built.queue.open(answer)
+        runner = await _listen(built, listening)
+        notify("READY=1")
+        _log.info("listening on %s", _address(listening))
+        try:
+            return await _watch(built, asked)
+        finally:
+            await runner.cleanup()
+            await built.queue.close()
+            await built.worker.close(PATIENCE_S)
+
+
+async def _watch(built: Parts, asked: asyncio.Queue[Asked]) -> Asked:
+    """Keep what has to run for ever running; return what is asked for, raise what ends any of it."""
+    forever = [
+        asyncio.create_task(_sweep(built), name="sweep"),
+        asyncio.create_task(built.queue.watch(HEALTH_S), name="queue"),
+        asyncio.create_task(_tell_watchdog(built), name="watchdog"),
+    ]
+    waiting = asyncio.create_task(asked.get(), name="signals")
+    try:
+        done, _ = await asyncio.wait({*forever, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if task is not waiting:
+                task.result()
+        return waiting.result()
+    finally:
+        for task in (*forever, waiting):
+            task.cancel()
+        await asyncio.gather(*forever, waiting, return_exceptions=True)
+
+
+async def _sweep(built: Parts) -> None:
+    """Ring for every due call that nobody holds: at the start, and for rings and times to come ever after."""
+    while True:
+        try:
+            await built.worker.sweep()
+        except StorageError as error:
+            _log.error("the ledger cannot be swept: %s", error)
+        await asyncio.sleep(SWEEP_S)
+
+
+async def _tell_watchdog(built: Parts) -> None:
+    """Tell systemd that the daemon is alive, after each real look into the ledger."""
+    every_s = watchdog_s()
+    while every_s is not None:
+        with contextlib.suppress(StorageError):
+            await built.database.ping()
+            notify("WATCHDOG=1")
+        await asyncio.sleep(every_s / 2)
+    await asyncio.Event().wait()
+
+
+async def _listen(built: Parts, listening: socket.socket) -> web.AppRunner:
+    app = make_app(
+        providers=built.providers,
+        provider_names=PROVIDERS,
+        save_call_event=built.save_call_event,
+        ready=lambda: _ready(built),
+    )
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_HTTP_S)
+    await runner.setup()
+    # A copy: closing the site closes its socket, and a reload goes on listening on the same one.
+    await web.SockSite(runner, listening.dup(), backlog=BACKLOG).start()
+    return runner
+
+
+async def _ready(built: Parts) -> None:
+    """Raise StorageError unless the ledger can be written and the queue's threads are alive."""
+    await built.database.ping()
+    if not built.queue.alive:
+        raise StorageError("the queue's threads are not running")
+
+
+@contextlib.contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    """Open the listening socket; raises ConfigError when the address cannot be had."""
+    host, port = settings.http.listen
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        raise ConfigError(f"http.listen: cannot listen on {host}:{port}: {error.strerror or error}") from error
+    listening.setblocking(False)
+    with listening:
+        yield listening
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,1 @@
+"""Workers: what a ring of the queue sets going."""

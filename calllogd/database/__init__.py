@@ -1,0 +1,1 @@
+"""The ledger: calls and what happened to them, in one SQLite file."""

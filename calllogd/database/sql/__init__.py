@@ -1,0 +1,1 @@
+"""The ledger's schema, one numbered script for each change of it."""

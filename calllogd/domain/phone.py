@@ -1,0 +1,39 @@
+"""Phone numbers: one reading for everything that is sent, compared or shown."""
+
+import re
+
+import phonenumbers
+
+MATCHED_DIGITS = 10
+"""How many of a number's last digits Kommo compares. Source: developers.kommo.com/reference/calls."""
+
+
+def digits(phone: str) -> str:
+    """Return the decimal digits of a number; empty for a withheld one."""
+    return "".join(re.findall("[0-9]", phone))
+
+
+def tail(phone: str) -> str:
+    """Return the last ten digits, by which Kommo tells whose number it is."""
+    return digits(phone)[-MATCHED_DIGITS:]
+
+
+def normalised(phone: str, region: str | None) -> str:
+    """Return the number in E.164 where it is a possible number of `region` or carries its country code.
+
+    Any other number keeps its digits, with a leading plus if it had one: a number that cannot be read is
+    still the client's number.
+    """
+    try:
+        number = phonenumbers.parse(phone, region)
+    except phonenumbers.NumberParseException:
+        number = None
+    if number is not None and phonenumbers.is_valid_number(number):
+        return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    return ("+" if phone.lstrip().startswith("+") else "") + digits(phone)
+
+
+def masked(phone: str | None) -> str:
+    """Return a number as it may stand in a log: its last four digits."""
+    known = digits(phone or "")
+    return "*" + known[-4:] if known else "withheld"

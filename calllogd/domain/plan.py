@@ -1,0 +1,148 @@
+"""The heart: what is to be done with a call next.
+
+`plan` looks at the state of the row alone, never at which message brought it there. The order in which
+messages come, how often, and what was interrupted where can therefore not matter.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from calllogd.domain.call import Call, CallState, CallStatus, Direction, Doubt
+from calllogd.domain.phone import digits
+
+END_WAIT_S = 6 * 3600.0
+"""A call whose end is never reported is logged with what is known, this long after it was first heard of."""
+
+FRESH_S = 60.0
+"""How long Kommo's word that nobody has a number is good enough to create an incoming lead upon."""
+
+POLL_FIRST_S = 60.0
+POLL_LONGEST_S = 1800.0
+
+
+class IncomingLeads(StrEnum):
+    """Which inbound calls from unknown numbers become incoming leads."""
+
+    ALL = "all"
+    ANSWERED = "answered"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the operator decides about all calls; waits in seconds, see etc/calllogd.toml."""
+
+    result_wait: float = 120.0
+    contact_wait: float = 64800.0
+    doubt_wait: float = 60.0
+    incoming_leads: IncomingLeads = IncomingLeads.ALL
+
+
+@dataclass(frozen=True, slots=True)
+class LogCall:
+    """Offer the call to Kommo, whose own algorithm picks the entity that has the number."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateIncomingLead:
+    """Create an incoming lead with the number and the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Search Kommo for the entry that an unanswered request may have created."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amend:
+    """Write what has become known since into the entry's note."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing can be done before Unix second `until`; the call stands in `state` meanwhile."""
+
+    state: CallState
+    until: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Nothing is left to do; the call ends in `state`."""
+
+    state: CallState
+    reason: str
+
+
+Step = LogCall | CreateIncomingLead | LookUp | Amend | Wait | Finish
+
+
+def plan(call: Call, now: float, policy: Policy) -> Step:
+    """Return the next step for a call that one worker holds."""
+    if call.doubt is not None and (step := _resolve(call.doubt, now, policy)) is not None:
+        return step
+    if call.entry is not None:
+        if call.written_revision < call.revision:
+            return Amend()
+        return Finish(CallState.LOGGED, "the entry is up to date")
+    if call.facts.direction is None or call.facts.phone is None:
+        return _wait_for_facts(call, now, policy)
+    if not digits(call.facts.phone):
+        return Finish(CallState.IGNORED, "the number was withheld, so no entity can have it")
+    if call.facts.outcome is None and now < call.arrived_at + END_WAIT_S:
+        return Wait(CallState.PENDING, call.arrived_at + END_WAIT_S, "the call has not ended yet")
+    return _place(call, now, policy)
+
+
+def _wait_for_facts(call: Call, now: float, policy: Policy) -> Step:
+    expires_at = call.arrived_at + policy.contact_wait
+    if now >= expires_at:
+        return Finish(CallState.EXPIRED, "nobody ever said who had called whom")
+    return Wait(CallState.PENDING, expires_at, "direction and number are not known yet")
+
+
+def _resolve(doubt: Doubt, now: float, policy: Policy) -> Step | None:
+    """Return the step that settles the doubt, None once it is certain that nothing was created.
+
+    Kommo is searched twice: at once, where a lost answer mostly shows, and when it can no longer be at
+    work on the request. Only a search begun after that moment proves anything by finding nothing.
+    """
+    settled_at = doubt.over_at + policy.doubt_wait
+    if doubt.looked_at is not None and doubt.looked_at >= settled_at:
+        return None
+    if doubt.looked_at is None or now >= settled_at:
+        return LookUp()
+    return Wait(CallState.IN_DOUBT, settled_at, "Kommo may still carry out a request whose answer was lost")
+
+
+def _place(call: Call, now: float, policy: Policy) -> Step:
+    """Return the step that brings a call without an entry nearer to one."""
+    if call.nobody_at is None:
+        return LogCall()
+    if becomes_incoming_lead(call, policy):
+        return CreateIncomingLead() if now < call.nobody_at + FRESH_S else LogCall()
+    expires_at = call.ended_at + policy.contact_wait
+    if now >= expires_at and call.nobody_at >= expires_at:
+        return Finish(CallState.EXPIRED, "no contact with the number appeared in time")
+    poll_at = min(call.nobody_at + poll_s(call), max(expires_at, call.nobody_at))
+    if now >= poll_at:
+        return LogCall()
+    return Wait(CallState.AWAITING_CONTACT, poll_at, "nobody has the number yet")
+
+
+def becomes_incoming_lead(call: Call, policy: Policy) -> bool:
+    """Tell whether a call from a number that nobody has becomes an incoming lead.
+
+    Outbound calls never do: Kommo's incoming leads are for those who call the company.
+    """
+    if call.facts.direction is not Direction.INBOUND:
+        return False
+    if policy.incoming_leads is IncomingLeads.ANSWERED:
+        return call.facts.outcome is not None and call.facts.outcome.status is CallStatus.ANSWERED
+    return policy.incoming_leads is IncomingLeads.ALL
+
+
+def poll_s(call: Call) -> float:
+    """Return the seconds until Kommo is asked again who has the number: longer each time it was asked."""
+    return min(POLL_LONGEST_S, POLL_FIRST_S * 2.0 ** min(call.asked - 1, 10))

@@ -1,0 +1,110 @@
+"""Every way in which something can go wrong, on one page.
+
+    CalllogdError
+    ├── ConfigError          the configuration or the database cannot be used: an operator mends it (exit 78)
+    ├── InputRefused         what a sender sent is wrong: it gets a 4xx, nothing is stored
+    ├── Overloaded           more is coming in than can be stored: 503, the sender comes again
+    ├── StorageError         the ledger cannot be written (disk full, locked): 503, nothing was acknowledged
+    ├── LeaseLost            another worker holds the call now: this one steps back, nothing was sent
+    └── KommoError           what Kommo, or the way to it, answered to a request
+        ├── TransientError   nothing was done: the same request may be sent again later
+        ├── AccountPaused    nothing was done: the account as a whole is not served (401, 402, 403)
+        ├── NobodyHasNumber  nothing was done: no contact or company has the number
+        ├── PermanentError   nothing was done, and the same request will never work
+        └── OutcomeUnknown   the request left, its answer did not come: look before anything is repeated
+
+The split below KommoError is by one question: is it certain that Kommo did nothing? It is made
+once, in `calllogd.kommo`, and no other module looks at a status code.
+"""
+
+
+class CalllogdError(Exception):
+    """Root of all errors of calllogd; `code` is stable, for alerts and for problem documents."""
+
+    code = "error"
+
+
+class ConfigError(CalllogdError):
+    """The configuration or the database cannot be used; `mistakes` lists everything that is wrong."""
+
+    code = "config"
+
+    def __init__(self, *mistakes: str) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+class InputRefused(CalllogdError):
+    """A message is malformed, unsigned or too large; `code` is one of those listed in `calllogd.web.problems`."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+class Overloaded(CalllogdError):
+    """Too many messages are waiting to be stored; the sender may come again after `retry_after_s`."""
+
+    code = "overloaded"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__("too many messages are waiting to be stored")
+        self.retry_after_s = retry_after_s
+
+
+class StorageError(CalllogdError):
+    """The ledger could not be written or read; whatever was asked of it did not happen."""
+
+    code = "storage"
+
+
+class LeaseLost(CalllogdError):
+    """The call is no longer held by this worker, or has changed under it; nothing was sent."""
+
+    code = "lease_lost"
+
+
+class KommoError(CalllogdError):
+    """A request to Kommo did not bring what it was sent for; `request_id` is Kommo's own, if it gave one."""
+
+    def __init__(self, reason: str, *, request_id: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.request_id = request_id
+
+
+class TransientError(KommoError):
+    """Nothing was done, and it is worth trying again, `retry_after_s` from now if Kommo named a time."""
+
+    code = "transient"
+
+    def __init__(
+        self, reason: str, *, request_id: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(reason, request_id=request_id)
+        self.retry_after_s = retry_after_s
+
+
+class AccountPaused(KommoError):
+    """Nothing was done, because Kommo does not serve this account now (token, payment, rights)."""
+
+    code = "account_paused"
+
+
+class NobodyHasNumber(KommoError):
+    """Nothing was done: no contact and no company of the account has the call's number."""
+
+    code = "nobody_has_number"
+
+
+class PermanentError(KommoError):
+    """Nothing was done, and sending the same again would be refused again."""
+
+    code = "refused"
+
+
+class OutcomeUnknown(KommoError):
+    """The request may have been carried out: its answer was lost, late or unreadable."""
+
+    code = "outcome_unknown"

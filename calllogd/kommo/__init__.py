@@ -1,0 +1,1 @@
+"""Kommo: its words, its limits and its errors, translated into ours and back."""

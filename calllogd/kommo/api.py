@@ -1,0 +1,220 @@
+"""One account's HTTP: its session, its turn, and what its answers mean."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import aiohttp
+from yarl import URL
+
+from calllogd import __version__
+from calllogd.errors import (
+    AccountPaused,
+    KommoError,
+    NobodyHasNumber,
+    OutcomeUnknown,
+    PermanentError,
+    TransientError,
+)
+from calllogd.kommo.limiter import Limiter
+from calllogd.ports import Before
+
+NOBODY = 263
+"""errors[].status of a 400 that means: no contact and no company has the number. Source: amocrm-api-php issue 52."""
+
+CONNECT_S = 5.0
+KEEP_ALIVE_S = 4.0
+"""A connection is reused only this long, well before Kommo closes it: a request on one that is just being
+closed leaves it unknown whether it arrived."""
+
+BODY_BYTES = 4 * 1024 * 1024
+"""An answer longer than this is not one of Kommo's."""
+
+RETRY_AFTER_S = 1.0
+LONGEST_RETRY_AFTER_S = 3600.0
+
+_TOKEN = "the access token is wrong, expired or revoked"  # noqa: S105  a sentence about a token
+_PAUSES = {
+    401: _TOKEN,
+    402: "the account is not paid for",
+    403: "Kommo refuses access: missing rights, or this address is blocked",
+}
+
+Query = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A 2xx answer: its JSON object, empty for 204, and Kommo's id of the request."""
+
+    body: Mapping[str, Any]
+    request_id: str | None
+
+
+class Api:
+    """Requests of one account; every way in which one can go wrong comes out as a KommoError.
+
+    `limiters` are passed one after another, the account's own first.
+    """
+
+    def __init__(
+        self, *, base_url: str, access_token: str | None, limiters: Sequence[Limiter], timeout_s: float, turn_s: float
+    ) -> None:
+        self._base = URL(base_url)
+        self._access_token = access_token
+        self._limiters = limiters
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(CONNECT_S, timeout_s))
+        self._turn_s = turn_s
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Prepare the session; connects to nothing yet."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(keepalive_timeout=KEEP_ALIVE_S),
+            timeout=self._timeout,
+            headers={"User-Agent": f"calllogd/{__version__}", "Accept": "application/json"},
+        )
+
+    async def close(self) -> None:
+        """Close the session; safe to call twice."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def get(self, path: str, query: Query = ()) -> Reply:
+        """Return what Kommo has at `path`."""
+        return await self._send("GET", path, query=query)
+
+    async def patch(self, path: str, body: Any) -> Reply:
+        """Change what stands at `path`. Idempotent, so an answer that was lost is a TransientError."""
+        return await self._send("PATCH", path, body=body)
+
+    async def create(self, path: str, body: Any, before: Before) -> Reply:
+        """Send a creating request, once: raises OutcomeUnknown when it may have been carried out."""
+        return await self._send("POST", path, body=body, before=before)
+
+    async def _send(
+        self, method: str, path: str, *, query: Query = (), body: Any = None, before: Before | None = None
+    ) -> Reply:
+        if self._session is None or self._access_token is None:
+            raise AccountPaused("the account has no access token yet")
+        for limiter in self._limiters:
+            await limiter.turn(self._turn_s)
+        if before is not None:
+            await before()
+        creating = before is not None
+        try:
+            async with self._session.request(
+                method,
+                (self._base / path).with_query(list(query)),
+                json=body,
+                headers={"Authorization": f"Bearer {self._access_token}"},
+                allow_redirects=False,
+            ) as response:
+                return await self._read(response, creating=creating)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise TransientError(f"Kommo is not reached: {_plain(error)}") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            _lost(f"no answer from Kommo: {_plain(error)}", creating=creating, cause=error)
+
+    async def _read(self, response: aiohttp.ClientResponse, *, creating: bool) -> Reply:
+        request_id = response.headers.get("X-Request-Id")
+        status = response.status
+        if status >= 500 or status == 408:
+            _lost(f"Kommo answered with HTTP {status}", creating=creating, request_id=request_id)
+        if status < 300:
+            body = {} if status == 204 else await _json(response)
+            if body is None:
+                _lost("Kommo's answer is unreadable", creating=creating, request_id=request_id)
+            return Reply(body, request_id)
+        try:
+            body = await _json(response)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            body = None  # the status says that nothing was done, whatever became of the rest
+        raise self._refusal(status, body, response.headers, creating=creating)
+
+    def _refusal(
+        self, status: int, body: Mapping[str, Any] | None, headers: Mapping[str, str], *, creating: bool
+    ) -> KommoError:
+        """Return the error of an answer that proves that nothing was done."""
+        request_id = headers.get("X-Request-Id")
+        if status == 429:
+            retry_after_s = _retry_after_s(body, headers)
+            self._limiters[0].slow_down(retry_after_s)
+            return TransientError(
+                "too many requests for Kommo", request_id=request_id, retry_after_s=retry_after_s
+            )
+        if status in _PAUSES:
+            return AccountPaused(f"{_PAUSES[status]} (HTTP {status}{_said(body)})", request_id=request_id)
+        if status < 400 or (creating and status in (404, 405)):
+            # No request of ours can be at fault: this is not the account's address.
+            host = self._base.host
+            return AccountPaused(
+                f"{host} does not answer as Kommo does (HTTP {status})", request_id=request_id
+            )
+        if body is None:
+            return TransientError(f"Kommo's refusal is unreadable (HTTP {status})", request_id=request_id)
+        if any(_is_nobody(error) for error in _list(body.get("errors"))):
+            return NobodyHasNumber("nobody has the number", request_id=request_id)
+        return PermanentError(
+            f"Kommo refuses the request (HTTP {status}{_said(body)})", request_id=request_id
+        )
+
+
+def _lost(
+    reason: str, *, creating: bool, request_id: str | None = None, cause: BaseException | None = None
+) -> NoReturn:
+    """Raise for a request that left and whose outcome did not come back."""
+    kind = OutcomeUnknown if creating else TransientError
+    raise kind(reason, request_id=request_id) from cause
+
+
+async def _json(response: aiohttp.ClientResponse) -> Mapping[str, Any] | None:
+    """Return the JSON object of an answer, None if it is none."""
+    raw = bytearray()
+    async for chunk in response.content.iter_chunked(65536):
+        raw += chunk
+        if len(raw) > BODY_BYTES:
+            return None
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _is_nobody(error: object) -> bool:
+    return isinstance(error, dict) and str(error.get("status")) == str(NOBODY)
+
+
+def _retry_after_s(body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> float:
+    for named in ((body or {}).get("retry_after"), headers.get("Retry-After")):
+        try:
+            seconds = float(str(named))
+        except ValueError:
+            continue
+        if 0 < seconds < float("inf"):
+            return min(seconds, LONGEST_RETRY_AFTER_S)
+    return RETRY_AFTER_S
+
+
+def _said(body: Mapping[str, Any] | None) -> str:
+    """Return Kommo's own words on a refusal, at most a few, for people to read."""
+    words: list[str] = []
+    for part in _list((body or {}).get("validation-errors")):
+        for error in _list(part.get("errors")) if isinstance(part, dict) else ():
+            if isinstance(error, dict):
+                words.append(f"{error.get('path')}: {error.get('detail')}")
+    for key in ("title", "detail", "hint"):
+        if isinstance(said := (body or {}).get(key), str) and said not in words:
+            words.append(said)
+    return f": {'; '.join(words)[:300]}" if words else ""
+
+
+def _list(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
+def _plain(error: BaseException) -> str:
+    return str(error) or type(error).__name__

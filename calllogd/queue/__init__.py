@@ -1,0 +1,1 @@
+"""The queue: Huey in the ledger's file, used as a doorbell."""

@@ -1,0 +1,119 @@
+"""What makes Huey a doorbell: its storage, its wire format and its only task."""
+
+import logging
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from huey import Huey
+from huey.registry import Message
+from huey.serializer import Serializer
+from huey.storage import SqliteStorage
+
+from calllogd.voip.task.add_call import AddCallTask
+
+POLL_S = 1.0
+"""How long a ring from another process may go unheard; rings of this process wake the threads."""
+
+TAKE = 200
+"""Rings taken from the file in one transaction at most."""
+
+BUSY_S = 10.0
+
+ADD_CALL = f"{__name__}.add_call"
+"""Huey's name for its only task."""
+
+_log = logging.getLogger(__name__)
+
+
+class Doorbell(SqliteStorage):  # type: ignore[misc]  # huey has no types
+    """Huey's SQLite storage as a doorbell in the ledger's file.
+
+    Rings are taken many at a time, so that a burst costs few transactions. They are taken with
+    `synchronous=NORMAL`: a ring that comes back after a power cut does no harm. There are no results,
+    revocations or schedules: what has to be remembered stands in the ledger.
+    """
+
+    blocking = True
+
+    def __init__(self, name: str, *, path: Path, writing: threading.Lock) -> None:
+        super().__init__(name, filename=str(path), timeout=BUSY_S, cache_mb=0, create_tables=False)
+        self._writing = writing
+        self._taking = threading.Lock()
+        self._rung = threading.Event()
+        self._taken: deque[bytes] = deque()
+        self._closed = False
+
+    def wake(self) -> None:
+        """Have a thread look at the table now; never blocks."""
+        self._rung.set()
+
+    def hush(self) -> None:
+        """Have all threads return from `dequeue` at once, from now on."""
+        self._closed = True
+        self._rung.set()
+
+    def dequeue(self) -> bytes | None:
+        """Return a ring, waiting for one if there is none; None when it is time to look around."""
+        with self._taking:
+            if not self._taken and not self._closed:
+                self._rung.wait(POLL_S)
+                self._rung.clear()
+                self._taken.extend(self._take())
+            return self._taken.popleft() if self._taken and not self._closed else None
+
+    def read_schedule(self, ts: object) -> list[bytes]:
+        """Return nothing: times to come stand in the ledger."""
+        return []
+
+    def peek_many(self, keys: list[str]) -> dict[str, bytes]:
+        """Return nothing: a ring cannot be revoked."""
+        return {}
+
+    def delete_data(self, key: str) -> bool:
+        """Delete nothing: there are no results and no revocations."""
+        return False
+
+    def _take(self) -> list[bytes]:
+        if not self.sql("SELECT 1 FROM task WHERE queue = ? LIMIT 1", (self.name,), results=True):
+            return []
+        with self._writing, self.db(commit=True) as cursor:
+            cursor.execute(
+                "DELETE FROM task WHERE id IN"
+                " (SELECT id FROM task WHERE queue = ? ORDER BY priority DESC, id LIMIT ?) RETURNING data",
+                (self.name, TAKE),
+            )
+            return [data for (data,) in cursor.fetchall()]
+
+    def _create_connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection = super()._create_connection()
+        connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
+
+
+class Wire(Serializer):  # type: ignore[misc]  # huey has no types
+    """Tasks as JSON: whoever can write to the file must not be able to run code in the daemon."""
+
+    def serialize(self, message: Message) -> bytes:
+        """Return the message as it stands in the table."""
+        return AddCallTask(*message.args).to_json()
+
+    def deserialize(self, wire: bytes) -> Message:
+        """Return Huey's message; raises ValueError for anything that is not an AddCallTask."""
+        task = AddCallTask.from_json(wire)
+        args = (task.account_id, task.call_id)
+        return Message(
+            id=f"{task.account_id}:{task.call_id}", name=ADD_CALL, retries=0, retry_delay=0, args=args
+        )
+
+
+def install(huey: Huey, answer: Callable[[AddCallTask], None]) -> None:
+    """Make `answer` what Huey does with a ring."""
+
+    def add_call(account_id: int, call_id: str) -> Any:
+        answer(AddCallTask(account_id, call_id))
+
+    huey.task(name="add_call")(add_call)

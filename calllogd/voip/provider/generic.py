@@ -1,0 +1,159 @@
+"""The generic VoIP service: one JSON object a message, as the integrator's guide describes it."""
+
+import hmac
+import ipaddress
+import unicodedata
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from calllogd.domain.call import (
+    CallKey,
+    CallStatus,
+    Direction,
+    Facts,
+    Outcome,
+    Person,
+    Recording,
+    RecordingState,
+)
+from calllogd.domain.merge import CallEvent
+from calllogd.errors import InputRefused
+from calllogd.voip.provider import standard_webhooks
+
+YEAR_2000, YEAR_2100 = 946_684_800, 4_102_444_800
+AHEAD_S = 86_400
+"""A call may have started this much after now: clocks and zones differ, but not by more."""
+
+_WEIGHT = {"call.started": 1, "call.answered": 2, "call.ended": 3}
+
+
+class _Event(msgspec.Struct):
+    """The message as it comes; what is not listed here is passed over."""
+
+    event: Literal["call.started", "call.answered", "call.ended", "recording.ready", "recording.failed"]
+    call_id: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    direction: Direction | None = None
+    phone: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    extension: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    user_id: Annotated[int, msgspec.Meta(ge=1, lt=2**53)] | None = None
+    started_at: float | str | None = None
+    duration: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)] | None = None
+    status: CallStatus | None = None
+    recording_url: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+
+
+class Generic:
+    """The generic VoIP service of one account."""
+
+    def __init__(self, account_id: int, *, token: str | None, signing_secret: str | None) -> None:
+        self._account_id = account_id
+        self._token = None if token is None else token.encode()
+        self._signing_secret = signing_secret
+
+    def verify(self, headers: Mapping[str, str], body: bytes, now: float) -> None:
+        """Return if the sender has shown the account's token or a signature; else raises InputRefused."""
+        if self._signing_secret is not None and "webhook-signature" in headers:
+            standard_webhooks.verify(self._signing_secret, headers, body, now)
+            return
+        scheme, _, shown = headers.get("Authorization", "").partition(" ")
+        if (
+            self._token is None
+            or scheme.lower() != "bearer"
+            or not hmac.compare_digest(self._token, shown.strip().encode("utf-8", "surrogateescape"))
+        ):
+            raise InputRefused("unauthorized", "the account's bearer token or signature is needed")
+
+    def parse(self, body: bytes, now: float) -> tuple[str, CallEvent]:
+        """Return the name of a message's event and what it says; raises InputRefused."""
+        try:
+            event = _decode(body)
+        except msgspec.ValidationError as error:
+            raise InputRefused("invalid", str(error)) from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InputRefused("malformed", f"the body is not a JSON object in UTF-8: {error}") from error
+        if any(unicodedata.category(character) == "Cc" for character in event.call_id):
+            raise InputRefused("invalid", "call_id has control characters")
+        _check_needed(event)
+        return event.event, CallEvent(
+            key=CallKey(self._account_id, event.call_id),
+            facts=Facts(
+                direction=event.direction,
+                phone=event.phone,
+                person=_person(event),
+                started_at=_started_at(event.started_at, now),
+                outcome=_outcome(event),
+            ),
+            recording=_recording(event),
+        )
+
+
+def _check_needed(event: _Event) -> None:
+    needed: list[str] = []
+    if event.event.startswith("call."):
+        needed += ["direction", "phone"]
+    if event.event == "call.ended":
+        needed += ["duration", "status"]
+    if event.event == "recording.ready":
+        needed += ["recording_url"]
+    if missing := [name for name in needed if getattr(event, name) is None]:
+        raise InputRefused("invalid", f"{event.event} needs {' and '.join(missing)}")
+
+
+def _person(event: _Event) -> Person | None:
+    if not event.extension and event.user_id is None:
+        return None
+    weight = _WEIGHT.get(event.event, 0) + (event.status is CallStatus.ANSWERED)
+    return Person(weight, event.extension or "", event.user_id or 0)
+
+
+def _outcome(event: _Event) -> Outcome | None:
+    if event.event != "call.ended" or event.status is None or event.duration is None:
+        return None
+    return Outcome(event.status, event.duration)
+
+
+def _started_at(started_at: float | str | None, now: float) -> float | None:
+    """Return Unix seconds; raises InputRefused for what cannot be the start of a call."""
+    if started_at is None:
+        return None
+    if isinstance(started_at, str):
+        try:
+            moment = datetime.fromisoformat(started_at)
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            raise InputRefused("invalid", "started_at should be Unix seconds, or RFC 3339 with its time zone")
+        started_at = moment.timestamp()
+    if not YEAR_2000 <= started_at <= YEAR_2100:
+        raise InputRefused("invalid", "started_at should be in Unix seconds (not milliseconds)")
+    if started_at > now + AHEAD_S:
+        raise InputRefused("invalid", "started_at is more than a day ahead of calllogd's clock")
+    return float(started_at)
+
+
+def _recording(event: _Event) -> Recording:
+    if event.event == "recording.failed":
+        return Recording(state=RecordingState.NEVER)
+    if event.recording_url is None or event.event not in ("call.ended", "recording.ready"):
+        return Recording()
+    if not _is_safe(event.recording_url):
+        raise InputRefused("invalid", "recording_url should be an https address (http only to loopback)")
+    return Recording(state=RecordingState.EXPECTED, url=event.recording_url)
+
+
+def _is_safe(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        if not host or not url.isprintable() or " " in url:
+            return False
+        return parts.scheme == "https" or (parts.scheme == "http" and ipaddress.ip_address(host).is_loopback)
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""What calllogd does with calls: one module per verb."""

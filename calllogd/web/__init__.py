@@ -1,0 +1,1 @@
+"""HTTP: what the world may ask of calllogd."""

@@ -1,0 +1,44 @@
+"""Where a webhook becomes a row: POST /voip/{provider}/{account_id}."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from calllogd.errors import InputRefused
+from calllogd.voip.usecase.save_call_event import Provider, SaveCallEventUseCase
+
+BODY_BYTES = 64 * 1024
+BODY_S = 10.0
+"""How long a body may take to come."""
+
+Providers = Mapping[tuple[str, str], Provider]
+"""VoIP services by their name and account id, as both stand in the address."""
+
+PROVIDERS_KEY = web.AppKey("PROVIDERS_KEY", Mapping[tuple[str, str], Provider])
+PROVIDER_NAMES_KEY = web.AppKey("PROVIDER_NAMES_KEY", frozenset[str])
+SAVE_CALL_EVENT_KEY = web.AppKey("SAVE_CALL_EVENT_KEY", SaveCallEventUseCase)
+
+
+async def receive_event(request: web.Request) -> web.Response:
+    """Store an event of a VoIP service; 202 once it is on disk."""
+    name, account_id = request.match_info["provider"], request.match_info["account_id"]
+    if name not in request.app[PROVIDER_NAMES_KEY]:
+        raise InputRefused("not_found", "there is no such VoIP service")
+    body = await _body(request)
+    provider = request.app[PROVIDERS_KEY].get((name, account_id))
+    if provider is None:
+        # The same as for a wrong token: nobody learns which accounts there are.
+        raise InputRefused("unauthorized", "the account's bearer token or signature is needed")
+    key, accepted = await request.app[SAVE_CALL_EVENT_KEY].execute(f"voip:{name}", provider, request.headers, body)
+    answer = {"call_id": key.call_id, "state": accepted.state, "duplicate": accepted.duplicate}
+    return web.Response(status=202, body=json.dumps(answer).encode(), content_type="application/json")
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await request.read()
+    except TimeoutError:
+        raise InputRefused("slow", f"the body did not come within {BODY_S:.0f} s") from None
