@@ -1,0 +1,109 @@
+"""`python -m calllogd.sandbox`: the stand-in of Kommo as a program."""
+
+import argparse
+import asyncio
+import ipaddress
+import os
+import signal
+import sys
+from typing import Final
+
+from calllogd.sandbox.server import RATE, SandboxKommo
+
+CANNOT_LISTEN: Final = 1
+MAX_PORT: Final = 65535
+KNOWN_PHONE: Final = "+1 555 010 0200"
+KNOWN_PHONE_WITH_LEAD: Final = "+1 555 010 0201"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until SIGTERM or Ctrl-C; 0 when asked to stop, 1 when the address cannot be had."""
+    options = _parser().parse_args(argv)
+    return asyncio.run(_serve(options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m calllogd.sandbox",
+        description="A stand-in of Kommo's API on this machine, for integrators without a Kommo account. "
+        "It keeps everything in memory and starts with two contacts, one of them with an active lead.",
+        epilog="What stands in it: GET /_sandbox/state?account_id=N. Faults: POST /_sandbox/faults, "
+        'for instance {"kind": "timeout_after", "path": "^/calls$", "times": 1}.',
+    )
+    parser.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        type=_address,
+        default=("127.0.0.1", 8090),
+        help="default 127.0.0.1:8090",
+    )
+    parser.add_argument(
+        "--account", metavar="ID", type=int, default=31337, help="account id, default %(default)s"
+    )
+    parser.add_argument("--token", metavar="TEXT", help="access token of the account; made up when not given")
+    parser.add_argument(
+        "--rate",
+        metavar="N",
+        type=int,
+        default=RATE,
+        help="requests a second, 0: no limit; default %(default)s",
+    )
+    parser.add_argument(
+        "--search-lag", metavar="S", type=float, default=0.0, help="seconds until searches find what is new"
+    )
+    parser.add_argument(
+        "--list-lag", metavar="S", type=float, default=0.0, help="seconds until lists show it"
+    )
+    parser.add_argument("--latency", metavar="S", type=float, default=0.0, help="seconds before each answer")
+    return parser
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]")
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        number = int(port)
+    except ValueError:
+        raise argparse.ArgumentTypeError("should look like 127.0.0.1:8090") from None
+    if not 0 <= number <= MAX_PORT:
+        raise argparse.ArgumentTypeError(f"a port is 0 to {MAX_PORT}")
+    if not loopback:
+        raise argparse.ArgumentTypeError(
+            "the sandbox has no protection and listens on a loopback address only"
+        )
+    return host, number
+
+
+async def _serve(options: argparse.Namespace) -> int:
+    sandbox = SandboxKommo(
+        rate=options.rate, search_lag=options.search_lag, list_lag=options.list_lag, latency=options.latency
+    )
+    account = sandbox.account(options.account, token=options.token)
+    account.add_contact("Kim Known", [KNOWN_PHONE])
+    account.add_contact("Lee Lead", [KNOWN_PHONE_WITH_LEAD], [account.add_lead("Lee's order")])
+    # Before the address is announced: whoever reads it may send a signal at once.
+    asked_to_stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)
+    host, port = options.listen
+    try:
+        await sandbox.start(host, port)
+    except OSError as exc:
+        reason = os.strerror(exc.errno) if exc.errno else str(exc)
+        sys.stderr.write(f"calllogd.sandbox: cannot listen on {host}:{port}: {reason}\n")
+        return CANNOT_LISTEN
+    sys.stdout.write(
+        f"base_url     = {sandbox.url}\n"
+        f"account      = {account.id}\n"
+        f"access_token = {account.token}\n"
+        f"contacts       {KNOWN_PHONE} (no lead), {KNOWN_PHONE_WITH_LEAD} (one active lead)\n"
+    )
+    sys.stdout.flush()
+    await asked_to_stop.wait()
+    await sandbox.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""The stand-in as an HTTP server: tokens, the rate limit, latency, faults, and the record of what came."""
+
+import asyncio
+import secrets
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from aiohttp import web
+
+from calllogd.sandbox import control
+from calllogd.sandbox.api import Answer, ApiRequest
+from calllogd.sandbox.delivery import DELIVERIES, TOO_MANY, UNAUTHORIZED, Exchange, error, response
+from calllogd.sandbox.faults import Fault, FaultKind, FaultScript
+from calllogd.sandbox.routes import answer as answer_of
+from calllogd.sandbox.world import Account
+
+API: Final = "/api/v4"
+RATE: Final = 7
+RATE_WINDOW_S: Final = 1.0
+SHUTDOWN_S: Final = 1.0
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestRecord:
+    """One API request that came; `status` is what was answered, None while and if nothing is."""
+
+    at: float
+    method: str
+    path: str
+    """After /api/v4, with the slash in front and without the query."""
+    account_id: int | None
+    """None: the token is nobody's."""
+    request_id: str
+    """What X-Request-Id said."""
+    status: int | None = None
+    fault: str | None = None
+
+
+class SandboxKommo:
+    """Kommo for tests, demonstrations and integrators without an account: many accounts behind one address.
+
+    `rate`: requests in any one second for each account, 0 for no limit. `search_lag`, `list_lag`: seconds
+    until what was written is found by searches, shown by lists. `latency`: seconds before each answer;
+    what was asked is done before it, even if the client leaves meanwhile. Faults keep their own time.
+    """
+
+    def __init__(
+        self,
+        *,
+        rate: int = RATE,
+        search_lag: float = 0.0,
+        list_lag: float = 0.0,
+        latency: float | Callable[[], float] = 0.0,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.rate = rate
+        self.latency = latency
+        self.faults: Final = FaultScript()
+        self.requests: list[RequestRecord] = []
+        self.counters: Counter[str] = Counter()
+        """`requests`, `answered`, `rate_limited`, `unauthorized`, `late_commits`, and `fault:<kind>`."""
+        self._search_lag = search_lag
+        self._list_lag = list_lag
+        self._now = now
+        self._accounts: dict[int, Account] = {}
+        self._admitted: dict[int, deque[float]] = {}
+        self._late: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._runner: web.AppRunner | None = None
+        self._url: str | None = None
+
+    @property
+    def url(self) -> str:
+        """Address of the running server, without a slash at the end."""
+        if self._url is None:
+            raise RuntimeError("the sandbox has not been started")
+        return self._url
+
+    @property
+    def accounts(self) -> list[Account]:
+        """Every account there is."""
+        return list(self._accounts.values())
+
+    def account(self, account_id: int, *, token: str | None = None) -> Account:
+        """The account with this id, made when it is named first.
+
+        `token` becomes its only token; a new account that is given none makes one up.
+        """
+        account = self._accounts.get(account_id)
+        if account is None:
+            account = self._accounts[account_id] = Account(
+                account_id,
+                token=token or secrets.token_urlsafe(32),
+                now=self._now,
+                search_lag=self._search_lag,
+                list_lag=self._list_lag,
+            )
+        if token is not None:
+            account.token = token
+        return account
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen; port 0 takes a free one. Raises OSError when the address cannot be had."""
+        self._stopping.clear()
+        app = web.Application()
+        app.router.add_route("*", API + "/{path:.*}", self._serve)
+        control.add_routes(app, self)
+        # Cancellation tells a held request that its client has gone; nothing is half done by it, because
+        # a request is carried out without a pause.
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S, access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        shown = f"[{host}]" if ":" in host else host
+        self._url = f"http://{shown}:{runner.addresses[0][1]}"
+
+    async def stop(self) -> None:
+        """Close all connections, drop late commits that are not due; the world stays to be looked at."""
+        self._stopping.set()
+        for task in self._late:
+            task.cancel()
+        await self.late_commits()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self._runner = self._url = None
+
+    async def late_commits(self) -> None:
+        """Return when every late commit that was due to come has come. Raises what went wrong in one."""
+        waited_for = set(self._late)
+        results = await asyncio.gather(*waited_for, return_exceptions=True)
+        self._late -= waited_for
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        asked = ApiRequest(
+            method=request.method,
+            path="/" + request.match_info["path"],
+            url=request.url,
+            query=request.query,
+            body=body,
+        )
+        account = self._owner_of_token(request)
+        record = RequestRecord(
+            at=self._now(),
+            method=asked.method,
+            path=asked.path,
+            account_id=None if account is None else account.id,
+            request_id=uuid.uuid4().hex,
+        )
+        self.requests.append(record)
+        self.counters["requests"] += 1
+        sent = await self._answered(request, asked, account, record)
+        if record.fault is None:
+            await self._lag()
+        if sent.prepared or _is_open(request):
+            record.status = sent.status
+            self.counters["answered"] += 1
+        return sent
+
+    async def _answered(
+        self, request: web.Request, asked: ApiRequest, account: Account | None, record: RequestRecord
+    ) -> web.StreamResponse:
+        headers = {"X-Request-Id": record.request_id}
+        if account is None:
+            self.counters["unauthorized"] += 1
+            return response(error(UNAUTHORIZED), headers)
+        if (retry_after := self._over_rate(account.id)) is not None:
+            self.counters["rate_limited"] += 1
+            return response(error(TOO_MANY, retry_after=retry_after), headers)
+        fault = self.faults.take(asked.method, asked.path, account.id)
+        if fault is None:
+            return response(answer_of(account, asked), headers)
+        record.fault = fault.kind
+        self.counters[f"fault:{fault.kind}"] += 1
+        return await self._deliver(request, asked, account, fault, headers)
+
+    async def _deliver(
+        self, request: web.Request, asked: ApiRequest, account: Account, fault: Fault, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        def commit() -> Answer:
+            return answer_of(account, asked)
+
+        async def late(seconds: float) -> None:
+            await asyncio.sleep(seconds)
+            commit()
+            self.counters["late_commits"] += 1
+
+        def commit_later(seconds: float) -> None:
+            self._late.add(
+                asyncio.create_task(late(seconds), name=f"late commit of {headers['X-Request-Id']}")
+            )
+
+        exchange = Exchange(request, fault, commit, commit_later, self._stopping, headers)
+        return await DELIVERIES[FaultKind(fault.kind)](exchange)
+
+    async def _lag(self) -> None:
+        seconds = self.latency() if callable(self.latency) else self.latency
+        if seconds > 0:
+            await asyncio.sleep(seconds)
+
+    def _owner_of_token(self, request: web.Request) -> Account | None:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        for account in self._accounts.values():
+            if account.token == token:
+                return account
+        return None
+
+    def _over_rate(self, account_id: int) -> int | None:
+        """Seconds to wait when the account asked too often, else None and the request is counted.
+
+        Requests refused are not counted: a client at the very limit would never get through again.
+        """
+        if self.rate <= 0:
+            return None
+        now = self._now()
+        admitted = self._admitted.setdefault(account_id, deque())
+        while admitted and now - admitted[0] >= RATE_WINDOW_S:
+            admitted.popleft()
+        if len(admitted) >= self.rate:
+            return 1
+        admitted.append(now)
+        return None
+
+
+def _is_open(request: web.Request) -> bool:
+    return request.transport is not None and not request.transport.is_closing()

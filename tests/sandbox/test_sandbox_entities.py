@@ -1,0 +1,197 @@
+"""Leads, contacts, companies, links, tasks, the account and its users."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from calllogd.sandbox import Account, SandboxKommo
+
+PHONE = "+1 (555) 010-0200"
+
+
+class ManualClock:
+    def __init__(self) -> None:
+        self.at = 1_760_000_000.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def kommo(clock: ManualClock) -> AsyncIterator[SandboxKommo]:
+    async with SandboxKommo(rate=0, search_lag=0, now=clock) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def account(kommo: SandboxKommo) -> Account:
+    return kommo.account(31337)
+
+
+@pytest.fixture
+async def api(kommo: SandboxKommo, account: Account) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(
+        f"{kommo.url}/api/v4/", headers={"Authorization": f"Bearer {account.token}"}
+    ) as session:
+        yield session
+
+
+async def send(
+    api: aiohttp.ClientSession, method: str, path: str, body: Any = None
+) -> tuple[int, dict[str, Any]]:
+    async with api.request(method, path, **({} if body is None else {"json": body})) as answer:
+        return answer.status, (await answer.json(content_type=None)) if answer.status != 204 else {}
+
+
+async def names(api: aiohttp.ClientSession, path: str) -> list[str]:
+    status, body = await send(api, "GET", path)
+    kind = path.partition("?")[0]
+    return [] if status == 204 else [it["name"] for it in body["_embedded"][kind]]
+
+
+def phone_field(*numbers: str) -> list[dict[str, Any]]:
+    return [{"field_code": "PHONE", "values": [{"value": number, "enum_code": "WORK"} for number in numbers]}]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("kim", ["Kim Known"]),
+        ("5550100200", ["Kim Known"]),
+        ("85550100200", []),
+        ("n", ["Kim Known", "Lee Lane"]),
+    ],
+)
+async def test_query_looks_into_names_and_numbers(
+    account: Account, api: aiohttp.ClientSession, query: str, found: list[str]
+) -> None:
+    account.add_contact("Kim Known", [PHONE])
+    account.add_contact("Lee Lane", ["+15550100201"])
+    assert await names(api, f"contacts?query={query}") == found
+
+
+async def test_query_finds_what_is_new_only_after_the_lag(
+    account: Account, api: aiohttp.ClientSession, clock: ManualClock
+) -> None:
+    account.search_lag = 4.0
+    contact = account.add_contact("Kim", [PHONE])
+    assert await names(api, "contacts?query=0100200") == []
+    assert await names(api, "contacts") == ["Kim"], "plain lists have no search lag"
+    clock.at += 4
+    assert await names(api, "contacts?query=0100200") == ["Kim"]
+    account.rename(contact, "Kimberly")
+    assert await names(api, "contacts?query=kimberly") == []
+
+
+async def test_linked_leads_come_only_when_asked_for(account: Account, api: aiohttp.ClientSession) -> None:
+    lead = account.add_lead("Order")
+    contact = account.add_contact("Kim", [PHONE], [lead])
+    _, plain = await send(api, "GET", f"contacts/{contact.id}")
+    _, full = await send(api, "GET", f"contacts?filter[id][]={contact.id}&with=leads")
+    assert "leads" not in plain["_embedded"]
+    [shown] = full["_embedded"]["contacts"]
+    assert [it["id"] for it in shown["_embedded"]["leads"]] == [lead.id]
+    assert shown["custom_fields_values"][0]["values"][0]["value"] == PHONE
+    _, shown = await send(api, "GET", f"leads/{lead.id}")
+    assert (shown["status_id"], shown["is_deleted"]) == (lead.status_id, False)
+
+
+async def test_a_contact_is_added_and_its_numbers_replaced(
+    account: Account, api: aiohttp.ClientSession
+) -> None:
+    lead = account.add_lead()
+    item = {"first_name": "Kim", "last_name": "New", "custom_fields_values": phone_field(PHONE)}
+    status, body = await send(api, "POST", "contacts", [item | {"_embedded": {"leads": [{"id": lead.id}]}}])
+    [contact] = account.contacts
+    assert (status, body["_embedded"]["contacts"][0]["id"]) == (200, contact.id)
+    assert (contact.name.text, contact.numbers) == ("Kim New", [PHONE])
+    assert account.linked(contact.ref, lead.ref.kind) == [lead]
+    change = {"custom_fields_values": phone_field("+15550100777")}
+    assert (await send(api, "PATCH", f"contacts/{contact.id}", change))[0] == 200
+    assert (contact.name.text, contact.numbers) == ("Kim New", ["+15550100777"])
+    assert (await send(api, "PATCH", "contacts", [{"id": contact.id, "name": "Kim"}]))[0] == 200
+    assert contact.name.text == "Kim"
+    assert (await send(api, "PATCH", "contacts", [{"id": 1, "name": "Kim"}]))[0] == 400
+    assert (await send(api, "PATCH", f"contacts/{contact.id}", {"name": None}))[0] == 400
+
+
+async def test_a_lead_is_added_and_closed(account: Account, api: aiohttp.ClientSession) -> None:
+    contact = account.add_contact("Kim", [PHONE])
+    await send(api, "POST", "leads", [{"name": "Order", "_embedded": {"contacts": [{"id": contact.id}]}}])
+    [lead] = account.leads
+    assert (lead.name.text, lead.closed, account.linked(lead.ref, contact.ref.kind)) == (
+        "Order",
+        False,
+        [contact],
+    )
+    await send(api, "PATCH", f"leads/{lead.id}", {"status_id": 143})
+    assert lead.closed
+    status, _ = await send(api, "POST", "leads", [{"_embedded": {"contacts": [{"id": 1}]}}])
+    assert (status, len(account.leads)) == (400, 1)
+
+
+async def test_cards_are_linked_and_unlinked(account: Account, api: aiohttp.ClientSession) -> None:
+    lead, company = account.add_lead(), account.add_company("Acme")
+    link = [{"to_entity_id": lead.id, "to_entity_type": "leads"}]
+    assert (await send(api, "POST", f"companies/{company.id}/link", link))[0] == 200
+    assert account.linked(lead.ref, company.ref.kind) == [company]
+    assert (await send(api, "POST", f"companies/{company.id}/unlink", link))[0] == 204
+    assert account.linked(lead.ref, company.ref.kind) == []
+    assert (await send(api, "POST", f"companies/{company.id}/link", [link[0] | {"to_entity_id": 1}]))[
+        0
+    ] == 400
+    assert (await send(api, "POST", "companies/1/link", link))[0] == 404
+
+
+async def test_tasks_are_added_and_listed(account: Account, api: aiohttp.ClientSession) -> None:
+    contact = account.add_contact("Kim")
+    item = {
+        "text": "Call back",
+        "complete_till": 1_760_003_600,
+        "entity_id": contact.id,
+        "entity_type": "contacts",
+    }
+    status, body = await send(api, "POST", "tasks", [item, {"text": "Rest", "complete_till": 1_760_003_700}])
+    first = body["_embedded"]["tasks"][0]["id"]
+    assert status == 200
+    _, body = await send(api, "GET", f"tasks?filter[entity_type]=contacts&filter[entity_id][]={contact.id}")
+    assert [(it["id"], it["text"], it["entity_id"]) for it in body["_embedded"]["tasks"]] == [
+        (first, "Call back", contact.id)
+    ]
+    for wrong in ({"text": None}, {"entity_id": 1}, {"entity_type": "boats"}, {"responsible_user_id": 999}):
+        assert (await send(api, "POST", "tasks", [item | wrong]))[0] == 400
+    assert len(account.tasks) == 2
+
+
+async def test_account_and_users(account: Account, api: aiohttp.ClientSession) -> None:
+    _, shown = await send(api, "GET", "account")
+    assert (shown["id"], shown["subdomain"], shown["is_unsorted_on"]) == (31337, "sandbox31337", True)
+    account.add_user(500, "Dan")
+    _, users = await send(api, "GET", "users?limit=250")
+    assert users["_total_items"] == 4
+    assert [it["id"] for it in users["_embedded"]["users"]] == [111, 112, 113, 500]
+    assert shown["current_user_id"] == 111
+    assert (await send(api, "GET", "users/500"))[1]["name"] == "Dan"
+    assert (await send(api, "GET", "users/501"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "nothing", 404),
+        ("GET", "calls", 405),
+        ("GET", "contacts/1", 404),
+        ("DELETE", "contacts/1", 405),
+    ],
+)
+async def test_what_is_not_there(api: aiohttp.ClientSession, method: str, path: str, status: int) -> None:
+    async with api.request(method, path) as answer:
+        assert (answer.status, answer.content_type) == (status, "application/problem+json")
+        assert (await answer.json(content_type=None))["status"] == status
