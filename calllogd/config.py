@@ -217,7 +217,9 @@ class _Reader:
         voip = table.get("voip", {})
         if isinstance(voip, dict):
             self.known(f"{path}.voip.", voip, {"generic"})
-        generic = self.table(f"{path}.voip.generic", voip.get("generic", {}) if isinstance(voip, dict) else voip, GENERIC)
+        generic = self.table(
+            f"{path}.voip.generic", voip.get("generic", {}) if isinstance(voip, dict) else voip, GENERIC
+        )
         if len(self.mistakes) > before:
             return None
         return Account(**values, extensions=extensions, generic=GenericVoip(**generic))
@@ -296,7 +298,13 @@ def _listen(value: Any) -> tuple[str, int]:
 def _web_address(value: Any) -> str:
     parts = urlsplit(_text(value))
     local = parts.hostname is not None and _is_loopback(parts.hostname)
-    if parts.scheme not in ("https", "http") or not parts.hostname or parts.username or parts.query or parts.fragment:
+    if (
+        parts.scheme not in ("https", "http")
+        or not parts.hostname
+        or parts.username
+        or parts.query
+        or parts.fragment
+    ):
         raise ValueError("a web address, such as https://calls.example.com")
     if parts.scheme == "http" and not local:
         raise ValueError("an https address; plain http only for a loopback address")
@@ -338,13 +346,24 @@ def _region(value: Any) -> str:
 
 
 def _token(value: Any) -> str:
-    if not isinstance(value, str) or not 16 <= len(value) <= 512 or not value.isascii() or not value.isprintable():
+    if (
+        not isinstance(value, str)
+        or not 16 <= len(value) <= 512
+        or not value.isascii()
+        or not value.isprintable()
+    ):
         raise ValueError("16 to 512 printable ASCII characters")
     return value
 
 
 def _bearer(value: Any) -> str:
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value or not value:
+    if (
+        not isinstance(value, str)
+        or not value.isascii()
+        or not value.isprintable()
+        or " " in value
+        or not value
+    ):
         raise ValueError("a token of printable ASCII characters, without spaces")
     return value
 
@@ -367,7 +386,10 @@ _SECONDS = _number(0, 10_000_000)
 SECTIONS: Mapping[str, Mapping[str, Setting]] = {
     "http": {
         "listen": Setting(
-            _listen, ("127.0.0.1", 8080), "address and port to listen on; a proxy in front does TLS", show='"127.0.0.1:8080"'
+            _listen,
+            ("127.0.0.1", 8080),
+            "address and port to listen on; a proxy in front does TLS",
+            show='"127.0.0.1:8080"',
         ),
         "public_url": Setting(
             _web_address,
@@ -387,11 +409,15 @@ SECTIONS: Mapping[str, Mapping[str, Setting]] = {
     "queue": {
         "url": Setting(_choice("embedded"), "embedded", "embedded: Huey in the ledger's own file"),
         "workers": Setting(
-            _number(1, 16, whole=True), 4, "threads that answer the bell; also calls of one account handled at a time"
+            _number(1, 16, whole=True),
+            4,
+            "threads that answer the bell; also calls of one account handled at a time",
         ),
     },
     "kommo": {
-        "client_id": Setting(_text, None, "id of the integration, for OAuth and the widget's tokens", show='"…"'),
+        "client_id": Setting(
+            _text, None, "id of the integration, for OAuth and the widget's tokens", show='"…"'
+        ),
         "client_secret": Setting(_bearer, None, "secret of the integration", secret=True, show='"…"'),
         "redirect_uri": Setting(
             _web_address,
@@ -400,14 +426,20 @@ SECTIONS: Mapping[str, Mapping[str, Setting]] = {
             show='"https://calls.example.com/oauth/callback"',
         ),
         "rate": Setting(_number(0, 1000), 7, "requests a second for each account; 0: no limit"),
-        "rate_total": Setting(_number(0, 1000), 0, "requests a second for all accounts together; 0: no limit"),
+        "rate_total": Setting(
+            _number(0, 1000), 0, "requests a second for all accounts together; 0: no limit"
+        ),
         "timeout": Setting(_number(0.1, 300), 20, "seconds for one request to Kommo"),
         "source": Setting(_text, "calllogd", "name under which calls stand in Kommo"),
     },
     "policy": {
-        "result_wait": Setting(_SECONDS, 120, "seconds to wait for an announced call result after the call's end"),
+        "result_wait": Setting(
+            _SECONDS, 120, "seconds to wait for an announced call result after the call's end"
+        ),
         "contact_wait": Setting(
-            _SECONDS, 64800, "seconds after the call's end in which a contact with its number may appear (18 hours)"
+            _SECONDS,
+            64800,
+            "seconds after the call's end in which a contact with its number may appear (18 hours)",
         ),
         "doubt_wait": Setting(
             _SECONDS, 60, "seconds after a request of unknown outcome before its call is created again"
@@ -428,7 +460,10 @@ SECTIONS: Mapping[str, Mapping[str, Setting]] = {
         ),
         "max_bytes": Setting(_number(1, 2**40, whole=True), 104857600, "bytes of one recording at most"),
         "allow_private": Setting(
-            _networks, (), 'private networks that recordings may be fetched from, such as ["10.0.0.0/8"]', show="[]"
+            _networks,
+            (),
+            'private networks that recordings may be fetched from, such as ["10.0.0.0/8"]',
+            show="[]",
         ),
     },
     "admin": {
@@ -442,7 +477,9 @@ SECTIONS: Mapping[str, Mapping[str, Setting]] = {
             show='"/var/log/calllogd/calllogd.log"',
         ),
         "format": Setting(_choice("logfmt", "json"), "logfmt", "logfmt or json"),
-        "level": Setting(_choice("debug", "info", "warning", "error"), "info", "debug, info, warning or error"),
+        "level": Setting(
+            _choice("debug", "info", "warning", "error"), "info", "debug, info, warning or error"
+        ),
     },
 }
 
@@ -453,8 +490,11 @@ ACCOUNT: Mapping[str, Setting] = {
     ),
     "region": Setting(_region, None, "country in which national numbers are read", show='"US"'),
     "access_token": Setting(
-        _bearer, None, "long-lived token of a private integration; left out when OAuth installs the account",
-        secret=True, show='"…"'
+        _bearer,
+        None,
+        "long-lived token of a private integration; left out when OAuth installs the account",
+        secret=True,
+        show='"…"',
     ),
 }
 

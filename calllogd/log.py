@@ -10,12 +10,13 @@ import logging
 import re
 import sys
 import traceback
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
-from typing import Any
 
-from calllogd.domain.call import Call, CallState
+from calllogd.domain.call import Call, CallKey, CallState, Facts
+from calllogd.domain.merge import CallEvent
 from calllogd.domain.phone import masked
 from calllogd.ports import Pause
 
@@ -29,17 +30,23 @@ _LEVELS = {
 _PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f]+", re.ASCII)
 
 
-def log_accepted(call: Call) -> None:
-    """Log that a call was heard of for the first time."""
+def log_accepted(events: Iterable[CallEvent]) -> None:
+    """Log calls that were heard of for the first time: a line each, written in one go."""
     if _log.isEnabledFor(logging.INFO):
-        _log.info("accepted", extra={"facts": {**_identity(call), "state": call.state.value}})
+        lines = [{**_identity(event.key, event.facts), "state": CallState.PENDING.value} for event in events]
+        if lines:
+            _log.info("accepted", extra={"facts": lines})
 
 
 def log_change(before: Call, after: Call, reason: str) -> None:
     """Log a change of state; nothing when there is none."""
     if before.state is after.state:
         return
-    facts: dict[str, object] = {**_identity(after), "state": after.state.value, "was": before.state.value}
+    facts: dict[str, object] = {
+        **_identity(after.key, after.facts),
+        "state": after.state.value,
+        "was": before.state.value,
+    }
     if after.entry is not None:
         facts["entity"] = f"{after.entry.entity_type.value}/{after.entry.entity_id}"
     if reason:
@@ -75,51 +82,58 @@ def set_up(*, file: Path | None, form: str, level: str) -> None:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 
-def facts_of(record: logging.LogRecord) -> dict[str, object]:
-    """Return the fields of a log line, in the order in which they are written."""
-    facts: dict[str, object] = {"ts": _utc(record.created), "level": record.levelname.lower()}
-    own: dict[str, object] | None = getattr(record, "facts", None)
-    if own is not None:
-        facts["event"] = record.getMessage()
-        facts.update(own)
-    else:
-        facts["event"] = record.name
-        facts["message"] = record.getMessage()
-    if record.exc_info is not None and record.exc_info[1] is not None:
-        error = record.exc_info[1]
-        facts["error"] = f"{type(error).__name__}: {error}"
-        facts["at"] = " < ".join(
-            f"{Path(frame.filename).name}:{frame.lineno}:{frame.name}"
-            for frame in reversed(traceback.extract_tb(error.__traceback__))
-        )
-    return facts
+class _Lines(logging.Formatter):
+    """Turns a record into lines, one for each of its `facts`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        head: dict[str, object] = {"ts": _utc(record.created), "level": record.levelname.lower()}
+        own: Mapping[str, object] | Sequence[Mapping[str, object]] | None = getattr(record, "facts", None)
+        if own is None:
+            return self.line({**head, "event": record.name, "message": record.getMessage(), **_error(record)})
+        head["event"] = record.getMessage()
+        every = [own] if isinstance(own, Mapping) else own
+        return "\n".join(self.line({**head, **facts}) for facts in every)
+
+    def line(self, facts: Mapping[str, object]) -> str:
+        """Return one line."""
+        raise NotImplementedError
 
 
-class _Logfmt(logging.Formatter):
+class _Logfmt(_Lines):
     """Lines of key=value, quoted as JSON strings where they have to be."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        return " ".join(f"{key}={_quoted(value)}" for key, value in facts_of(record).items())
+    def line(self, facts: Mapping[str, object]) -> str:
+        return " ".join([f"{key}={_quoted(value)}" for key, value in facts.items()])
 
 
-class _Json(logging.Formatter):
+class _Json(_Lines):
     """Lines of one JSON object."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(facts_of(record), ensure_ascii=False, default=str)
+    def line(self, facts: Mapping[str, object]) -> str:
+        return json.dumps(facts, default=str)
 
 
-def _identity(call: Call) -> dict[str, object]:
-    facts: dict[str, object] = {"account_id": call.key.account_id, "call_id": call.key.call_id}
-    if call.facts.direction is not None:
-        facts["direction"] = call.facts.direction.value
-    facts["phone"] = masked(call.facts.phone)
-    return facts
+def _error(record: logging.LogRecord) -> dict[str, object]:
+    """Return an exception as two fields; a traceback of many lines would tear the log apart."""
+    if record.exc_info is None or record.exc_info[1] is None:
+        return {}
+    error = record.exc_info[1]
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    at = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}:{frame.name}" for frame in frames)
+    return {"error": f"{type(error).__name__}: {error}", "at": at}
 
 
-def _quoted(value: Any) -> str:
+def _identity(key: CallKey, facts: Facts) -> dict[str, object]:
+    known: dict[str, object] = {"account_id": key.account_id, "call_id": key.call_id}
+    if facts.direction is not None:
+        known["direction"] = facts.direction.value
+    known["phone"] = masked(facts.phone)
+    return known
+
+
+def _quoted(value: object) -> str:
     text = str(value)
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)
 
 
 def _utc(seconds: float) -> str:

@@ -24,10 +24,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What became of a message: the call's state, and whether the message said nothing new."""
+    """What became of a message: the call's state, and whether it said nothing new, or was the first."""
 
     state: CallState
     duplicate: bool
+    new: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

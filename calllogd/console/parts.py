@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from calllogd.config import Account, Settings
 from calllogd.console.worker.add_call import AddCallWorker
 from calllogd.database.database import Database
-from calllogd.database.voip_calls import QUEUE, LedgerOfCalls
+from calllogd.database.intake import QUEUE
+from calllogd.database.voip_calls import LedgerOfCalls
 from calllogd.errors import ConfigError
 from calllogd.kommo.api import Api
 from calllogd.kommo.kommo import Kommo, KommoAccount
@@ -93,7 +94,9 @@ async def parts(settings: Settings) -> AsyncIterator[Parts]:
 def kommo_accounts(settings: Settings, timing: Timing) -> dict[int, KommoAccount]:
     """Return the configured Kommo accounts, unopened."""
     total = Limiter(settings.kommo.rate_total, monotonic=time.monotonic)
-    return {account.id: _kommo_account(account, settings, timing, total) for account in settings.accounts.values()}
+    return {
+        account.id: _kommo_account(account, settings, timing, total) for account in settings.accounts.values()
+    }
 
 
 def make_folder(settings: Settings) -> None:
@@ -101,7 +104,9 @@ def make_folder(settings: Settings) -> None:
     try:
         settings.database.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"database.url: {settings.database.parent} cannot be made: {error.strerror}") from error
+        raise ConfigError(
+            f"database.url: {settings.database.parent} cannot be made: {error.strerror}"
+        ) from error
 
 
 def _kommo_account(account: Account, settings: Settings, timing: Timing, total: Limiter) -> KommoAccount:

@@ -49,7 +49,11 @@ def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
 async def _serve(settings: Settings, reload: Callable[[], Settings], listening: socket.socket) -> None:
     asked: asyncio.Queue[Asked] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    for number, meaning in ((signal.SIGTERM, Asked.STOP), (signal.SIGINT, Asked.STOP), (signal.SIGHUP, Asked.RELOAD)):
+    for number, meaning in (
+        (signal.SIGTERM, Asked.STOP),
+        (signal.SIGINT, Asked.STOP),
+        (signal.SIGHUP, Asked.RELOAD),
+    ):
         loop.add_signal_handler(number, asked.put_nowait, meaning)
     while await _run(settings, listening, asked) is Asked.RELOAD:
         notify("RELOADING=1")
@@ -168,7 +172,9 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         listening.bind(address)
         listening.listen(BACKLOG)
     except OSError as error:
-        raise ConfigError(f"http.listen: cannot listen on {host}:{port}: {error.strerror or error}") from error
+        raise ConfigError(
+            f"http.listen: cannot listen on {host}:{port}: {error.strerror or error}"
+        ) from error
     listening.setblocking(False)
     with listening:
         yield listening

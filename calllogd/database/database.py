@@ -1,16 +1,14 @@
 """One SQLite file, one writer, and transactions that many requests share."""
 
-import asyncio
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiosqlite
 
+from calllogd.database.batch import Batches
 from calllogd.database.migrations import migrate
 from calllogd.errors import ConfigError, StorageError
 
@@ -39,12 +37,6 @@ class _Connection(aiosqlite.Connection):
         return result
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    unit: Unit[Any]
-    done: asyncio.Future[Any]
-
-
 class Database:
     """The ledger's file.
 
@@ -56,8 +48,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.writing = threading.Lock()
-        self._waiting: deque[_Waiting] = deque()
-        self._committing: asyncio.Task[None] | None = None
+        self._commits: Batches[Unit[Any], Any] = Batches(self._commit, most=BATCH)
         self._writer: _Connection | None = None
         self._reader: _Connection | None = None
 
@@ -80,17 +71,11 @@ class Database:
 
     async def close(self) -> None:
         """Finish what is waiting and close the file; safe to call twice."""
-        if self._committing is not None:
-            await self._committing
+        await self._commits.finished()
         for connection in (self._reader, self._writer):
             if connection is not None:
                 await connection.close()
         self._reader = self._writer = None
-
-    @property
-    def waiting(self) -> int:
-        """How many units have not been taken into a transaction yet."""
-        return len(self._waiting)
 
     async def write(self, unit: Unit[T]) -> T:
         """Return what `unit` returns once the transaction that holds it is on disk.
@@ -98,11 +83,8 @@ class Database:
         Units that come while a transaction is being written share the next one. An exception of `unit`
         undoes that unit alone and is raised here; StorageError says that the file could not be written.
         """
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(unit, done))
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._commit_waiting(), name="commit")
-        return await done
+        result: T = await self._commits.put(unit)
+        return result
 
     async def read(self, unit: Unit[T]) -> T:
         """Return what `unit` returns, reading what has been committed; raises StorageError."""
@@ -115,32 +97,19 @@ class Database:
 
     async def ping(self) -> None:
         """Return if the ledger can be read and written; raises StorageError."""
-        await self.read(lambda connection: connection.execute("SELECT max(number) FROM migrations").fetchone())
+        await self.read(
+            lambda connection: connection.execute("SELECT max(number) FROM migrations").fetchone()
+        )
         await self.write(lambda connection: connection.execute("PRAGMA user_version").fetchone())
 
-    async def _commit_waiting(self) -> None:
-        try:
-            while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-                for waiting, result in zip(batch, await self._commit(batch), strict=True):
-                    if waiting.done.cancelled():
-                        continue
-                    if isinstance(result, Exception):
-                        waiting.done.set_exception(result)
-                    else:
-                        waiting.done.set_result(result)
-        finally:
-            self._committing = None
-
-    async def _commit(self, batch: Sequence[_Waiting]) -> Sequence[Any]:
-        """Return the result of each unit, or the exception that undid it."""
+    async def _commit(self, units: Sequence[Unit[Any]]) -> Sequence[Any]:
+        """Return the result of each unit, or the exception that undid it; raises StorageError for all."""
         if self._writer is None:
-            return [StorageError("the database is closed")] * len(batch)
-        units = [waiting.unit for waiting in batch]
+            raise StorageError("the database is closed")
         try:
             return await self._writer.run(lambda connection: self._transact(connection, units))
-        except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
-            return [StorageError(f"{self.path.name} cannot be written: {error}")] * len(batch)
+        except sqlite3.Error as error:
+            raise StorageError(f"{self.path.name} cannot be written: {error}") from error
 
     def _transact(self, connection: sqlite3.Connection, units: Sequence[Unit[Any]]) -> Sequence[Any]:
         """Commit the units in one transaction, leaving out those that fail by themselves.

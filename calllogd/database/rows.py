@@ -1,5 +1,6 @@
 """A row of the table `calls` and the call it is, both ways; the only place that knows the columns' order."""
 
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from calllogd.domain.call import (
     Recording,
     RecordingState,
 )
+from calllogd.domain.merge import CallEvent
 
 _IDENTITY = ("account_id", "call_id", "arrived_at")
 _REPORTED = (
@@ -54,12 +56,12 @@ _WORKED = (
     "looked_at",
 )
 
-INSERT = (
-    f"INSERT INTO calls ({', '.join(_IDENTITY + _REPORTED)})"
-    f" VALUES ({', '.join('?' * len(_IDENTITY + _REPORTED))})"
-    " ON CONFLICT (account_id, call_id) DO NOTHING RETURNING id"
+INSERT_MANY = (
+    f"INSERT INTO calls (id, {', '.join(_IDENTITY + _REPORTED)})"
+    f" SELECT ? + key, {', '.join(f'value ->> {place}' for place in range(len(_IDENTITY + _REPORTED)))}"
+    " FROM json_each(?)"
 )
-"""Takes `identity(call) + reported(call)`; returns a row only when the call is new."""
+"""Takes the first row's id and a JSON array of `new_row`s."""
 
 SELECT = f"SELECT id, lease, lease_until, {', '.join(_IDENTITY + _REPORTED + _WORKED)} FROM calls"
 """Rows of this are what `call_of` reads."""
@@ -74,14 +76,17 @@ UPDATE_WORKED = (
 """Takes `worked(call)`, due_at, the lease and the row's id: what the call's holder may change."""
 
 
-def identity(call: Call) -> tuple[Any, ...]:
-    """Return the values of a new row's identity."""
-    return (*call.key, call.arrived_at)
+def new_row(event: CallEvent, now: float) -> tuple[Any, ...]:
+    """Return the values of a call that is heard of for the first time."""
+    return (*event.key, now, *_reported(event.facts, event.recording, 1, now))
 
 
 def reported(call: Call) -> tuple[Any, ...]:
     """Return the values that the call's messages decide."""
-    facts = call.facts
+    return _reported(call.facts, call.recording, call.revision, call.due_at)
+
+
+def _reported(facts: Facts, recording: Recording, revision: int, due_at: float | None) -> tuple[Any, ...]:
     person, outcome = facts.person, facts.outcome
     return (
         facts.direction,
@@ -92,10 +97,10 @@ def reported(call: Call) -> tuple[Any, ...]:
         facts.started_at,
         None if outcome is None else outcome.status,
         None if outcome is None else outcome.duration,
-        call.recording.state,
-        call.recording.url,
-        call.revision,
-        call.due_at,
+        recording.state,
+        recording.url,
+        revision,
+        due_at,
     )
 
 
@@ -176,3 +181,9 @@ def _doubt(value: dict[str, Any]) -> Doubt | None:
         revision=value["intent_revision"],
         looked_at=value["looked_at"],
     )
+
+
+def find(connection: sqlite3.Connection, key: CallKey) -> tuple[int, Call] | None:
+    """Return the id of a call's row, and the call; None if there is none."""
+    row = connection.execute(f"{SELECT} WHERE account_id = ? AND call_id = ?", key).fetchone()
+    return None if row is None else call_of(row)

@@ -6,39 +6,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from calllogd.database.database import Database
-from calllogd.database.rows import (
-    INSERT,
-    SELECT,
-    UPDATE_REPORTED,
-    UPDATE_WORKED,
-    call_of,
-    identity,
-    reported,
-    worked,
-)
+from calllogd.database.batch import Batches
+from calllogd.database.database import BATCH, Database
+from calllogd.database.intake import QUEUE, Arrival, accept, ring
+from calllogd.database.journal import story, tell
+from calllogd.database.rows import SELECT, UPDATE_WORKED, call_of, find, worked
 from calllogd.domain.call import Call, CallKey, CallState, Lease
-from calllogd.domain.merge import fold
 from calllogd.errors import AccountPaused, LeaseLost, Overloaded, StorageError
 from calllogd.log import log_accepted, log_change, log_pause, log_resume
 from calllogd.ports import Accepted, JournalLine, Message, Note, Pause, Totals
-from calllogd.voip.task.add_call import AddCallTask
-
-QUEUE = "calllogd"
-"""Name of the queue in Huey's table."""
 
 WAITING_LIMIT = 2000
 """Messages that may wait for a commit before further ones are refused: bounds memory, about 64 KiB each."""
 
-JOURNAL_LIMIT = 200
-"""Lines a call's journal has room for; messages that say nothing new are only counted beyond it."""
-
 PROBE_FIRST_S = 30.0
 PROBE_LONGEST_S = 900.0
-
-_RING = "INSERT INTO task (queue, data, priority) VALUES (?, ?, 0)"
-_TELL = "INSERT INTO journal (call, at, last_at, who, what, outcome, request_id, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_TELL_AGAIN = "UPDATE journal SET times = times + 1, last_at = ? WHERE id = ?"
 
 _RETRIABLE = (
     CallState.FAILED,
@@ -58,10 +40,11 @@ class LedgerOfCalls:
     def __init__(self, database: Database, *, rung: Callable[[], None] = lambda: None) -> None:
         self._database = database
         self._rung = rung
+        self._arrivals: Batches[Arrival, Accepted] = Batches(self._accept, most=BATCH)
 
     async def get(self, key: CallKey) -> Call | None:
         """Return the call with this id in this Kommo account, None if there is none."""
-        found = await self._database.read(lambda connection: _find(connection, key))
+        found = await self._database.read(lambda connection: find(connection, key))
         return None if found is None else found[1]
 
     async def accept(self, message: Message, now: float) -> Accepted:
@@ -69,41 +52,40 @@ class LedgerOfCalls:
 
         Raises Overloaded when too many messages wait already, and StorageError.
         """
-        if self._database.waiting >= WAITING_LIMIT:
+        if self._arrivals.waiting >= WAITING_LIMIT:
             raise Overloaded(retry_after_s=1)
-        new = fold(None, message.event, now)
-        ring = AddCallTask(*new.key).to_json()
-        row = identity(new) + reported(new)
+        return await self._arrivals.put(Arrival(message, now))
 
-        def unit(connection: sqlite3.Connection) -> tuple[Call, bool, bool]:
-            inserted = connection.execute(INSERT, row).fetchone()
-            if inserted is not None:
-                _tell_message(connection, inserted[0], message, "new call", now)
-                connection.execute(_RING, (QUEUE, ring))
-                return new, True, False
-            number, call = _must_find(connection, new.key)
-            folded = fold(call, message.event, now)
-            if folded is call:
-                _count_message(connection, number, message, now)
-                return call, False, True
-            connection.execute(UPDATE_REPORTED, (*reported(folded), number))
-            _tell_message(connection, number, message, "changed the call", now)
-            connection.execute(_RING, (QUEUE, ring))
-            return folded, False, False
-
-        call, is_new, is_duplicate = await self._database.write(unit)
-        if not is_duplicate:
+    async def _accept(self, arrivals: Sequence[Arrival]) -> Sequence[Accepted | Exception]:
+        """Store messages in one transaction, each alone if one of them cannot be stored."""
+        try:
+            accepted = await self._database.write(lambda connection: accept(connection, arrivals))
+        except StorageError:
+            raise
+        except Exception:
+            if len(arrivals) == 1:
+                raise
+            return [await self._accept_alone(arrival) for arrival in arrivals]
+        if not all(one.duplicate for one in accepted):
             self._rung()
-        if is_new:
-            log_accepted(call)
-        return Accepted(call.state, is_duplicate)
+        log_accepted(
+            arrival.message.event for arrival, one in zip(arrivals, accepted, strict=True) if one.new
+        )
+        return accepted
+
+    async def _accept_alone(self, arrival: Arrival) -> Accepted | Exception:
+        try:
+            (result,) = await self._accept([arrival])
+        except Exception as error:  # noqa: BLE001  it is raised to the one who sent the message
+            return error
+        return result
 
     async def claim(self, key: CallKey, now: float, lease_s: float) -> Call | None:
         """Return the call, held for `lease_s`; None if it is not due, held, or its account is paused."""
         lease = Lease(token=secrets.token_hex(8), until=now + lease_s)
 
         def unit(connection: sqlite3.Connection) -> tuple[Call, Call] | None:
-            found = _find(connection, key)
+            found = find(connection, key)
             if found is None:
                 return None
             number, call = found
@@ -215,8 +197,8 @@ class LedgerOfCalls:
                 (now, *states, *(key or ())),
             ).fetchall()
             for number, account_id, call_id in rows:
-                _tell(connection, number, now, "operator", "retry", "to be tried now")
-                connection.execute(_RING, (QUEUE, AddCallTask(account_id, call_id).to_json()))
+                tell((connection, number), now, who="operator", what="retry", outcome="to be tried now")
+                ring(connection, CallKey(account_id, call_id))
             return len(rows)
 
         return await self._database.write(unit)
@@ -224,15 +206,7 @@ class LedgerOfCalls:
     async def story(self, key: CallKey) -> Sequence[JournalLine]:
         """Return everything that arrived and was done about a call, the earliest first."""
 
-        def unit(connection: sqlite3.Connection) -> Sequence[JournalLine]:
-            rows = connection.execute(
-                "SELECT at, who, what, outcome, request_id, times, last_at, body FROM journal"
-                " WHERE call = (SELECT id FROM calls WHERE account_id = ? AND call_id = ?) ORDER BY id",
-                key,
-            )
-            return [_line(row) for row in rows]
-
-        return await self._database.read(unit)
+        return await self._database.read(lambda connection: story(connection, key))
 
     async def listing(
         self,
@@ -311,13 +285,8 @@ class LedgerOfCalls:
             log_resume(after.key.account_id)
 
 
-def _find(connection: sqlite3.Connection, key: CallKey) -> tuple[int, Call] | None:
-    row = connection.execute(f"{SELECT} WHERE account_id = ? AND call_id = ?", key).fetchone()
-    return None if row is None else call_of(row)
-
-
 def _must_find(connection: sqlite3.Connection, key: CallKey) -> tuple[int, Call]:
-    found = _find(connection, key)
+    found = find(connection, key)
     if found is None:
         raise StorageError(f"the row of {key} has gone")
     return found
@@ -366,56 +335,23 @@ def _probe(connection: sqlite3.Connection, account_id: int, now: float, until: f
     return True
 
 
-def _tell_message(
-    connection: sqlite3.Connection, number: int, message: Message, outcome: str, now: float
-) -> None:
-    connection.execute(_TELL, (number, now, now, message.who, message.what, outcome, None, message.body))
-
-
-def _count_message(connection: sqlite3.Connection, number: int, message: Message, now: float) -> None:
-    """Keep a message that says nothing new: by its count if it came before, word for word."""
-    same = connection.execute(
-        "SELECT id FROM journal WHERE call = ? AND what = ? AND body = ? ORDER BY id LIMIT 1",
-        (number, message.what, message.body),
-    ).fetchone()
-    (last, lines) = connection.execute(
-        "SELECT max(id), count(*) FROM journal WHERE call = ?", (number,)
-    ).fetchone()
-    if same is None and lines < JOURNAL_LIMIT:
-        _tell_message(connection, number, message, "nothing new", now)
-    else:
-        connection.execute(_TELL_AGAIN, (now, last if same is None else same[0]))
-
-
 def _tell_note(
     connection: sqlite3.Connection, number: int, key: CallKey, note: Note | None, now: float
 ) -> bool:
     """Write a step into the journal; return whether it ended a pause of the account."""
     if note is None:
         return False
-    _tell(connection, number, now, "calllogd", note.what, note.outcome, note.request_id)
+    tell(
+        (connection, number),
+        now,
+        who="calllogd",
+        what=note.what,
+        outcome=note.outcome,
+        request_id=note.request_id,
+    )
     if not note.answered:
         return False
     return connection.execute("DELETE FROM pauses WHERE account_id = ?", (key.account_id,)).rowcount > 0
-
-
-def _tell(
-    connection: sqlite3.Connection,
-    number: int,
-    now: float,
-    who: str,
-    what: str,
-    outcome: str,
-    request_id: str | None = None,
-) -> None:
-    """Write a line into the journal, or count it if it says the same as the one before."""
-    last = connection.execute(
-        "SELECT id, who, what, outcome FROM journal WHERE call = ? ORDER BY id DESC LIMIT 1", (number,)
-    ).fetchone()
-    if last is not None and last[1:] == (who, what, outcome):
-        connection.execute(_TELL_AGAIN, (now, last[0]))
-    else:
-        connection.execute(_TELL, (number, now, now, who, what, outcome, request_id, None))
 
 
 def _accounts_with_due(connection: sqlite3.Connection) -> Sequence[int]:
@@ -446,12 +382,3 @@ def _due(connection: sqlite3.Connection, account_id: int, now: float, limit: int
         (account_id, now, now, limit),
     ):
         yield CallKey(account_id, call_id)
-
-
-def _line(row: Sequence[Any]) -> JournalLine:
-    at, who, what, outcome, request_id, times, last_at, body = row
-    return JournalLine(at, who, what, outcome, request_id, times, last_at, _text(body))
-
-
-def _text(body: bytes | None) -> str | None:
-    return None if body is None else body.decode("utf-8", "replace")

@@ -4,13 +4,15 @@ import re
 
 import phonenumbers
 
+_NOT_A_DIGIT = re.compile("[^0-9]")
+
 MATCHED_DIGITS = 10
 """How many of a number's last digits Kommo compares. Source: developers.kommo.com/reference/calls."""
 
 
 def digits(phone: str) -> str:
     """Return the decimal digits of a number; empty for a withheld one."""
-    return "".join(re.findall("[0-9]", phone))
+    return _NOT_A_DIGIT.sub("", phone)
 
 
 def tail(phone: str) -> str:

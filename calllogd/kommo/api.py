@@ -59,7 +59,13 @@ class Api:
     """
 
     def __init__(
-        self, *, base_url: str, access_token: str | None, limiters: Sequence[Limiter], timeout_s: float, turn_s: float
+        self,
+        *,
+        base_url: str,
+        access_token: str | None,
+        limiters: Sequence[Limiter],
+        timeout_s: float,
+        turn_s: float,
     ) -> None:
         self._base = URL(base_url)
         self._access_token = access_token

@@ -58,7 +58,9 @@ class Queue:
     @property
     def alive(self) -> bool:
         """Whether the threads are running."""
-        return self._threads is not None and all(thread.is_alive() for _, thread in self._threads.worker_threads)
+        return self._threads is not None and all(
+            thread.is_alive() for _, thread in self._threads.worker_threads
+        )
 
     def wake(self) -> None:
         """Have the rings that are in the file by now answered at once."""

@@ -45,9 +45,18 @@ _BY_STATUS = {404: "not_found", 405: "method_not_allowed", 408: "slow", 413: "to
 def problem(code: str, detail: str, *, headers: dict[str, str] | None = None) -> web.Response:
     """Return the problem document of a code."""
     status, title = PROBLEMS[code]
-    body = {"type": f"urn:calllogd:problem:{code}", "title": title, "status": status, "detail": detail, "code": code}
+    body = {
+        "type": f"urn:calllogd:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
     return web.Response(
-        status=status, body=json.dumps(body).encode(), content_type="application/problem+json", headers=headers
+        status=status,
+        body=json.dumps(body).encode(),
+        content_type="application/problem+json",
+        headers=headers,
     )
 
 

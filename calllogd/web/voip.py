@@ -1,9 +1,9 @@
 """Where a webhook becomes a row: POST /voip/{provider}/{account_id}."""
 
 import asyncio
-import json
 from collections.abc import Mapping
 
+import msgspec
 from aiohttp import web
 
 from calllogd.errors import InputRefused
@@ -18,6 +18,8 @@ Providers = Mapping[tuple[str, str], Provider]
 
 PROVIDERS_KEY = web.AppKey("PROVIDERS_KEY", Mapping[tuple[str, str], Provider])
 PROVIDER_NAMES_KEY = web.AppKey("PROVIDER_NAMES_KEY", frozenset[str])
+_encode = msgspec.json.Encoder().encode
+
 SAVE_CALL_EVENT_KEY = web.AppKey("SAVE_CALL_EVENT_KEY", SaveCallEventUseCase)
 
 
@@ -31,9 +33,11 @@ async def receive_event(request: web.Request) -> web.Response:
     if provider is None:
         # The same as for a wrong token: nobody learns which accounts there are.
         raise InputRefused("unauthorized", "the account's bearer token or signature is needed")
-    key, accepted = await request.app[SAVE_CALL_EVENT_KEY].execute(f"voip:{name}", provider, request.headers, body)
+    key, accepted = await request.app[SAVE_CALL_EVENT_KEY].execute(
+        f"voip:{name}", provider, request.headers, body
+    )
     answer = {"call_id": key.call_id, "state": accepted.state, "duplicate": accepted.duplicate}
-    return web.Response(status=202, body=json.dumps(answer).encode(), content_type="application/json")
+    return web.Response(status=202, body=_encode(answer), content_type="application/json")
 
 
 async def _body(request: web.Request) -> bytes:
