@@ -92,7 +92,13 @@ class _Lines(logging.Formatter):
             return self.line({**head, "event": record.name, "message": record.getMessage(), **_error(record)})
         head["event"] = record.getMessage()
         every = [own] if isinstance(own, Mapping) else own
-        return "\n".join(self.line({**head, **facts}) for facts in every)
+        # What all lines share is written out once: a record may have hundreds.
+        start = self.line(head)
+        return "\n".join([self.joined(start, self.line(facts)) for facts in every])
+
+    def joined(self, start: str, rest: str) -> str:
+        """Return one line from two halves of it."""
+        raise NotImplementedError
 
     def line(self, facts: Mapping[str, object]) -> str:
         """Return one line."""
@@ -105,12 +111,18 @@ class _Logfmt(_Lines):
     def line(self, facts: Mapping[str, object]) -> str:
         return " ".join([f"{key}={_quoted(value)}" for key, value in facts.items()])
 
+    def joined(self, start: str, rest: str) -> str:
+        return f"{start} {rest}"
+
 
 class _Json(_Lines):
     """Lines of one JSON object."""
 
     def line(self, facts: Mapping[str, object]) -> str:
         return json.dumps(facts, default=str)
+
+    def joined(self, start: str, rest: str) -> str:
+        return f"{start[:-1]}, {rest[1:]}"
 
 
 def _error(record: logging.LogRecord) -> dict[str, object]:

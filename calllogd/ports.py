@@ -83,6 +83,7 @@ class Totals:
 
     states: dict[CallState, int] = field(default_factory=dict)
     queued: int = 0
+    due: int = 0
     oldest_due_at: float | None = None
 
 

@@ -1,15 +1,192 @@
-"""The command line."""
+"""The command line: what calllogd can be asked for."""
 
+import argparse
+import asyncio
+import os
 import sys
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from calllogd.config import load
-from calllogd.console.serve import serve
+
+from calllogd import __version__
+from calllogd.config import Settings, load
+from calllogd.console.exits import EX_CONFIG, EX_FAILED, EX_INTERRUPTED, EX_OK
+from calllogd.domain.call import CallState
+from calllogd.errors import CalllogdError, ConfigError
 from calllogd.log import set_up
 
+CONFIG = Path("/etc/calllogd/calllogd.toml")
 
-def main() -> int:
-    p = Path(sys.argv[1])
-    s = load(p)
-    set_up(file=s.log.file, form=s.log.format, level=s.log.level)
-    serve(s, lambda: load(p))
-    return 0
+DESCRIPTION = """\
+calllogd logs phone calls in Kommo: a call ends, and Kommo shows it once.
+
+Without a command it runs the daemon: it takes webhooks of VoIP services by HTTP and
+keeps every call's entry in Kommo up to date, whatever comes and whatever fails.
+"""
+
+EPILOG = """\
+first steps:
+  calllogd demo              see it work, without Kommo and without a configuration
+  calllogd init              write a configuration with fresh secrets
+  calllogd check             see whether everything is right before you start it
+  calllogd                   run it; systemd/calllogd.service does that for you
+
+exit codes: 0 done or asked to stop, 1 something is wrong and was said, 2 wrong usage,
+75 something is left to do (--once), 78 the configuration or the database cannot be used
+"""
+
+Command = Callable[[Settings, argparse.Namespace], Awaitable[int]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return _run(arguments)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            sys.stderr.write(f"calllogd: {mistake}\n")
+        return EX_CONFIG
+    except CalllogdError as error:
+        sys.stderr.write(f"calllogd: {error}\n")
+        return EX_FAILED
+    except KeyboardInterrupt:
+        return EX_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has had enough; nothing may be written at exit, either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EX_OK
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Carry out what was asked for; a module is imported when its command is."""
+    match arguments.command:
+        case "init":
+            from calllogd.console import init  # noqa: PLC0415
+
+            return init.run(arguments)
+        case "demo":
+            from calllogd.console import demo  # noqa: PLC0415
+
+            return demo.run(chaos=arguments.chaos, keep=arguments.keep)
+        case None:
+            return _daemon(arguments)
+        case command:
+            settings = load(_config(arguments))
+            _as_owner(settings.database)
+            return asyncio.run(_command(command)(settings, arguments))  # type: ignore[arg-type]
+
+
+def _command(name: str) -> Command:
+    if name == "check":
+        from calllogd.console.check import check  # noqa: PLC0415
+
+        return check
+    from calllogd.console import ledger_commands  # noqa: PLC0415
+
+    commands: dict[str, Command] = {
+        "status": ledger_commands.status,
+        "calls": ledger_commands.calls,
+        "show": ledger_commands.show,
+        "retry": ledger_commands.retry,
+    }
+    return commands[name]
+
+
+def _daemon(arguments: argparse.Namespace) -> int:
+    path = _config(arguments)
+    settings = load(path)
+    _as_owner(settings.database)
+    set_up(file=settings.log.file, form=settings.log.format, level=settings.log.level)
+    if arguments.once:
+        from calllogd.console.once import once  # noqa: PLC0415
+
+        return once(settings)
+    from calllogd.console.serve import serve  # noqa: PLC0415
+
+    serve(settings, lambda: load(path))
+    return EX_OK
+
+
+def _config(arguments: argparse.Namespace) -> Path:
+    named = getattr(arguments, "config", None) or os.environ.get("CALLLOGD_CONFIG")
+    return Path(named) if named else CONFIG
+
+
+def _as_owner(database: Path) -> None:
+    """Go on as the owner of the ledger when root: files that root made beside it would lock the daemon out."""
+    if os.geteuid() != 0 or not database.exists():
+        return
+    owner = database.stat()
+    if owner.st_uid != 0:
+        os.setgroups([])
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--config",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help=f"the configuration; else $CALLLOGD_CONFIG, else {CONFIG}",
+    )
+    parser = argparse.ArgumentParser(
+        prog="calllogd",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        parents=[shared],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"calllogd {__version__}")
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="no HTTP: drain every call that is due and exit; 0 all done, 75 something is left",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+
+    def add(name: str, help_: str) -> argparse.ArgumentParser:
+        text = help_[0].upper() + help_[1:] + "."
+        return commands.add_parser(name, help=help_, description=text, parents=[shared])
+
+    _add_init(add("init", "write a configuration with fresh secrets, and say what to do next"))
+    demo = add(
+        "demo", "show everything with a stand-in of Kommo; needs no configuration and leaves nothing behind"
+    )
+    demo.add_argument("--chaos", action="store_true", help="with faults of Kommo and kill -9 of the daemon")
+    demo.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C")
+    status = add("status", "tell how many calls are in which state, and how the accounts are")
+    status.add_argument("--json", action="store_true", help="one JSON object")
+    listing = add("calls", "list calls, the newest first")
+    listing.add_argument("--account", type=int, metavar="N", help="of one Kommo account")
+    listing.add_argument(
+        "--state", choices=[state.value for state in CallState], metavar="S", help="in one state"
+    )
+    listing.add_argument("--phone", metavar="P", help="with these digits in the number")
+    listing.add_argument("--limit", type=int, default=50, metavar="N", help="how many at most (50)")
+    listing.add_argument("--json", action="store_true", help="one JSON object a line")
+    show = add(
+        "show", "tell one call's whole story: what arrived, what was done, and why it stands where it does"
+    )
+    show.add_argument("account", type=int, metavar="ACCOUNT", help="id of the Kommo account")
+    show.add_argument("call_id", metavar="CALL_ID", help="the VoIP service's id of the call")
+    show.add_argument("--json", action="store_true", help="one JSON object")
+    retry = add(
+        "retry", "put failed calls back, safely: nothing that may be in Kommo already is created again"
+    )
+    retry.add_argument("account", type=int, nargs="?", metavar="ACCOUNT", help="id of the Kommo account")
+    retry.add_argument("call_id", nargs="?", metavar="CALL_ID", help="the VoIP service's id of the call")
+    retry.add_argument("--state", choices=["failed"], help="all failed calls")
+    add("check", "check configuration, database, disk and each account's token, rights and clock")
+    return parser
+
+
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    from calllogd.console import init  # noqa: PLC0415
+
+    init.add_arguments(parser)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,18 +1,22 @@
 """One SQLite file, one writer, and transactions that many requests share."""
 
+import asyncio
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import aiosqlite
 
-from calllogd.database.batch import Batches
 from calllogd.database.migrations import migrate
 from calllogd.errors import ConfigError, StorageError
 
 T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Unit = Callable[[sqlite3.Connection], T]
 """A piece of work inside a transaction. It may be run again after a rollback, so it touches nothing else."""
 
@@ -31,10 +35,35 @@ class _Connection(aiosqlite.Connection):
     Its public methods cost one hop a statement, which is what a group commit is there to save.
     """
 
-    async def run(self, unit: Unit[T]) -> T:
-        """Return what `unit` returns, run in the connection's thread."""
-        result: T = await self._execute(unit, self._conn)  # type: ignore[no-untyped-call]
-        return result
+    def submit(self, unit: Unit[T]) -> "asyncio.Future[T]":
+        """Have `unit` run in the connection's thread, after what was submitted before."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._tx.put_nowait((done, lambda: unit(self._conn)))
+        return done
+
+
+@dataclass(frozen=True, slots=True)
+class Together(Generic[Item, Result]):
+    """Work that is done for many items by few statements.
+
+    `work` returns one result for each item; like a unit it may be run again. `after` is called on the loop
+    with all items and results of a transaction once it is on disk.
+    """
+
+    work: Callable[[sqlite3.Connection, Sequence[Item]], Sequence[Result]]
+    after: Callable[[Sequence[Item], Sequence[Result]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    together: Together[Any, Any]
+    item: Any
+    done: "asyncio.Future[Any]"
+
+
+_ALONE: Together[Unit[Any], Any] = Together(
+    lambda connection, units: [unit(connection) for unit in units], lambda units, results: None
+)
 
 
 class Database:
@@ -48,7 +77,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.writing = threading.Lock()
-        self._commits: Batches[Unit[Any], Any] = Batches(self._commit, most=BATCH)
+        self._waiting: deque[_Waiting] = deque()
+        self._committing: asyncio.Future[Any] | None = None
         self._writer: _Connection | None = None
         self._reader: _Connection | None = None
 
@@ -59,9 +89,9 @@ class Database:
         """
         try:
             self._writer = await self._connected()
-            await self._writer.run(self._prepare)
+            await self._writer.submit(self._prepare)
             self._reader = await self._connected()
-            await self._reader.run(lambda connection: connection.execute("PRAGMA query_only=ON"))
+            await self._reader.submit(lambda connection: connection.execute("PRAGMA query_only=ON"))
         except sqlite3.Error as error:
             await self.close()
             raise ConfigError(f"database.url: {self.path} cannot be used: {error}") from error
@@ -71,27 +101,41 @@ class Database:
 
     async def close(self) -> None:
         """Finish what is waiting and close the file; safe to call twice."""
-        await self._commits.finished()
+        while self._committing is not None:
+            await asyncio.wait([self._committing])
         for connection in (self._reader, self._writer):
             if connection is not None:
                 await connection.close()
         self._reader = self._writer = None
 
+    @property
+    def waiting(self) -> int:
+        """How many writes are in no transaction yet."""
+        return len(self._waiting)
+
     async def write(self, unit: Unit[T]) -> T:
         """Return what `unit` returns once the transaction that holds it is on disk.
 
-        Units that come while a transaction is being written share the next one. An exception of `unit`
-        undoes that unit alone and is raised here; StorageError says that the file could not be written.
+        What comes while a transaction is being written shares the next one; nothing waits for a timer. An
+        exception of `unit` undoes that unit alone and is raised here; StorageError says that the file
+        could not be written.
         """
-        result: T = await self._commits.put(unit)
-        return result
+        return await self.write_together(_ALONE, unit)
+
+    async def write_together(self, together: Together[Item, Result], item: Item) -> Result:
+        """Return the item's result once it is on disk, worked on together with others of its kind."""
+        done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(together, item, done))
+        if self._committing is None:
+            self._commit_next()
+        return await done
 
     async def read(self, unit: Unit[T]) -> T:
         """Return what `unit` returns, reading what has been committed; raises StorageError."""
         if self._reader is None:
             raise StorageError("the database is closed")
         try:
-            return await self._reader.run(unit)
+            return await self._reader.submit(unit)
         except sqlite3.Error as error:
             raise StorageError(f"{self.path.name} cannot be read: {error}") from error
 
@@ -102,35 +146,61 @@ class Database:
         )
         await self.write(lambda connection: connection.execute("PRAGMA user_version").fetchone())
 
-    async def _commit(self, units: Sequence[Unit[Any]]) -> Sequence[Any]:
-        """Return the result of each unit, or the exception that undid it; raises StorageError for all."""
+    def _commit_next(self) -> None:
+        """Hand what is waiting to the writer's thread, as one transaction."""
+        batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
         if self._writer is None:
-            raise StorageError("the database is closed")
-        try:
-            return await self._writer.run(lambda connection: self._transact(connection, units))
-        except sqlite3.Error as error:
-            raise StorageError(f"{self.path.name} cannot be written: {error}") from error
+            _settle(batch, StorageError("the database is closed"))
+            return
+        self._committing = self._writer.submit(lambda connection: self._transact(connection, batch))
+        self._committing.add_done_callback(lambda committed: self._committed(batch, committed))
 
-    def _transact(self, connection: sqlite3.Connection, units: Sequence[Unit[Any]]) -> Sequence[Any]:
-        """Commit the units in one transaction, leaving out those that fail by themselves.
+    def _committed(self, batch: Sequence[_Waiting], committed: "asyncio.Future[Any]") -> None:
+        """Answer those whose transaction has ended, after the next one is under way."""
+        self._committing = None
+        if self._waiting:
+            self._commit_next()
+        if committed.cancelled():
+            return
+        error = committed.exception()
+        if error is None:
+            _settle(batch, committed.result())
+            return
+        reason = StorageError(f"{self.path.name} cannot be written: {error}")
+        reason.__cause__ = error
+        _settle(batch, reason)
+
+    def _transact(self, connection: sqlite3.Connection, batch: Sequence[_Waiting]) -> list[Any]:
+        """Commit a batch in one transaction, leaving out what fails by itself.
 
         An error of the file (full, locked, broken) is nobody's own: it fails them all.
         """
         failed: dict[int, Exception] = {}
+        groups = _grouped(batch)
         with self.writing:
             while True:
                 connection.execute("BEGIN IMMEDIATE")
-                results: list[Any] = []
+                results: list[Any] = [failed.get(place) for place in range(len(batch))]
+                group: list[int] = []
                 try:
-                    for place, unit in enumerate(units):
-                        results.append(failed[place] if place in failed else unit(connection))
+                    for group in groups:
+                        work = batch[group[0]].together.work
+                        for place, result in zip(
+                            group, work(connection, [batch[place].item for place in group]), strict=True
+                        ):
+                            results[place] = result
+                    group = []
                     connection.execute("COMMIT")
                 except Exception as error:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
-                    if len(results) == len(units) or isinstance(error, sqlite3.OperationalError):
+                    if not group or isinstance(error, sqlite3.OperationalError):
                         raise
-                    failed[len(results)] = error
+                    groups.remove(group)
+                    if len(group) > 1:
+                        groups.extend([place] for place in group)
+                    else:
+                        failed[group[0]] = error
                 else:
                     return results
 
@@ -152,3 +222,35 @@ class Database:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         with self.writing:
             migrate(connection)
+
+
+def _grouped(batch: Sequence[_Waiting]) -> list[list[int]]:
+    """Return the places of a batch that are worked on together; units are worked on alone."""
+    groups: list[list[int]] = []
+    kinds: dict[int, list[int]] = {}
+    for place, waiting in enumerate(batch):
+        if waiting.together is _ALONE or id(waiting.together) not in kinds:
+            groups.append([place])
+            kinds[id(waiting.together)] = groups[-1]
+        else:
+            kinds[id(waiting.together)].append(place)
+    return groups
+
+
+def _settle(batch: Sequence[_Waiting], results: Sequence[Any] | StorageError) -> None:
+    """Give everyone who waits his result, and tell the kinds of work what was stored."""
+    every = [results] * len(batch) if isinstance(results, StorageError) else results
+    stored: dict[int, tuple[Together[Any, Any], list[Any], list[Any]]] = {}
+    for waiting, result in zip(batch, every, strict=True):
+        if not isinstance(result, Exception):
+            _, items, kept = stored.setdefault(id(waiting.together), (waiting.together, [], []))
+            items.append(waiting.item)
+            kept.append(result)
+        if waiting.done.done():
+            continue  # whoever asked has gone
+        if isinstance(result, Exception):
+            waiting.done.set_exception(result)
+        else:
+            waiting.done.set_result(result)
+    for together, items, kept in stored.values():
+        together.after(items, kept)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from calllogd.database.journal import count_message, tell_message
-from calllogd.database.rows import INSERT_MANY, UPDATE_REPORTED, find, new_row, reported
+from calllogd.database.rows import UPDATE_REPORTED, find, insert, new_row, reported
 from calllogd.domain.call import CallKey, CallState
 from calllogd.domain.merge import fold
 from calllogd.errors import StorageError
@@ -21,21 +21,19 @@ from calllogd.voip.task.add_call import AddCallTask
 QUEUE = "calllogd"
 """Name of the queue in Huey's table."""
 
-_KNOWN = (
-    "SELECT json_group_array(rows.key) FROM json_each(?) AS rows CROSS JOIN calls"
+_LOOK = (
+    "SELECT (SELECT coalesce(max(id), 0) + 1 FROM calls), json_group_array(rows.key)"
+    " FROM json_each(?) AS rows CROSS JOIN calls"
     " WHERE calls.account_id = rows.value ->> 0 AND calls.call_id = rows.value ->> 1"
 )
+"""The next free id, and which of the keys are in the ledger."""
+
 _TELL_MANY = (
-    "INSERT INTO journal (call, at, last_at, who, what, outcome, body)"
-    " SELECT ? + key, value ->> 0, value ->> 0, value ->> 1, value ->> 2, 'new call', CAST(value ->> 3 AS BLOB)"
+    "INSERT INTO journal (call, line, at, last_at, who, what, outcome, body)"
+    " SELECT ? + key, 1, value ->> 0, value ->> 0, value ->> 1, value ->> 2, 'new call', CAST(value ->> 3 AS BLOB)"
     " FROM json_each(?)"
 )
 _RING = "INSERT INTO task (queue, data, priority) VALUES (?, ?, 0)"
-_RING_MANY = (
-    "INSERT INTO task (queue, data, priority)"
-    " SELECT ?, CAST(json_object('account_id', value ->> 0, 'call_id', value ->> 1) AS BLOB), 0 FROM json_each(?)"
-)
-
 _encode = msgspec.json.Encoder().encode
 
 
@@ -47,12 +45,13 @@ class Arrival(NamedTuple):
 
 
 def accept(connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
-    """Fold each message into its call and ring for it, inside the caller's transaction; return what became of each.
+    """Fold each message into its call, inside the caller's transaction; return what became of each.
 
-    Messages about the same call are folded in the order in which they came.
+    What changes a row rings for it: the schema sees to that. Messages about the same call are folded in the order in which they came.
     """
     rows = [new_row(arrival.message.event, arrival.now) for arrival in arrivals]
-    known = set(msgspec.json.decode(str(_one(connection, _KNOWN, _text(rows))), type=list[int]))
+    number, places = connection.execute(_LOOK, (_text([row[:2] for row in rows]),)).fetchone()
+    known = set(msgspec.json.decode(places, type=list[int]))
     seen: set[CallKey] = set()
     first: list[int] = []
     for place, arrival in enumerate(arrivals):
@@ -60,7 +59,7 @@ def accept(connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[
         if place not in known and key not in seen:
             seen.add(key)
             first.append(place)
-    _insert(connection, [arrivals[place] for place in first], [rows[place] for place in first])
+    _insert(connection, number, [arrivals[place] for place in first], [rows[place] for place in first])
     new = set(first)
     return [
         Accepted(CallState.PENDING, duplicate=False, new=True)
@@ -76,19 +75,20 @@ def ring(connection: sqlite3.Connection, key: CallKey) -> None:
 
 
 def _insert(
-    connection: sqlite3.Connection, arrivals: Sequence[Arrival], rows: Sequence[tuple[object, ...]]
+    connection: sqlite3.Connection,
+    number: int,
+    arrivals: Sequence[Arrival],
+    rows: Sequence[tuple[object, ...]],
 ) -> None:
-    """Write calls that nobody has heard of before, with their messages and rings."""
+    """Write calls that nobody has heard of before, with their messages; the first gets the id `number`."""
     if not arrivals:
         return
-    number = _one(connection, "SELECT coalesce(max(id), 0) + 1 FROM calls")
     told = [
         (now, message.who, message.what, message.body.decode("utf-8", "replace")) for message, now in arrivals
     ]
-    row_text = _text(rows)
-    connection.execute(INSERT_MANY, (number, row_text))
+    values = [value for place, row in enumerate(rows, number) for value in (place, *row)]
+    connection.execute(insert(len(rows)), values)
     connection.execute(_TELL_MANY, (number, _text(told)))
-    connection.execute(_RING_MANY, (QUEUE, row_text))
 
 
 def _fold(connection: sqlite3.Connection, message: Message, now: float) -> Accepted:
@@ -103,13 +103,7 @@ def _fold(connection: sqlite3.Connection, message: Message, now: float) -> Accep
         return Accepted(call.state, duplicate=True, new=False)
     connection.execute(UPDATE_REPORTED, (*reported(folded), number))
     tell_message((connection, number), now, message, "changed the call")
-    ring(connection, call.key)
     return Accepted(call.state, duplicate=False, new=False)
-
-
-def _one(connection: sqlite3.Connection, statement: str, *values: object) -> int | str:
-    (value,) = connection.execute(statement, values).fetchone()
-    return value  # type: ignore[no-any-return]  # a column's type is known to its statement only
 
 
 def _text(rows: Sequence[tuple[object, ...]]) -> str:

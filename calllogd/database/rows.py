@@ -56,12 +56,7 @@ _WORKED = (
     "looked_at",
 )
 
-INSERT_MANY = (
-    f"INSERT INTO calls (id, {', '.join(_IDENTITY + _REPORTED)})"
-    f" SELECT ? + key, {', '.join(f'value ->> {place}' for place in range(len(_IDENTITY + _REPORTED)))}"
-    " FROM json_each(?)"
-)
-"""Takes the first row's id and a JSON array of `new_row`s."""
+_NEW = ("id", *_IDENTITY, *_REPORTED)
 
 SELECT = f"SELECT id, lease, lease_until, {', '.join(_IDENTITY + _REPORTED + _WORKED)} FROM calls"
 """Rows of this are what `call_of` reads."""
@@ -74,6 +69,12 @@ UPDATE_WORKED = (
     " due_at = ?, lease = ?, lease_until = ? WHERE id = ?"
 )
 """Takes `worked(call)`, due_at, the lease and the row's id: what the call's holder may change."""
+
+
+def insert(rows: int) -> str:
+    """Return the statement that takes the values of so many new rows, each an id and a `new_row`."""
+    row = f"({', '.join('?' * len(_NEW))})"
+    return f"INSERT INTO calls ({', '.join(_NEW)}) VALUES {', '.join([row] * rows)}"
 
 
 def new_row(event: CallEvent, now: float) -> tuple[Any, ...]:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from calllogd.database.batch import Batches
-from calllogd.database.database import BATCH, Database
+from calllogd.database.database import Database, Together
 from calllogd.database.intake import QUEUE, Arrival, accept, ring
 from calllogd.database.journal import story, tell
 from calllogd.database.rows import SELECT, UPDATE_WORKED, call_of, find, worked
@@ -19,7 +18,7 @@ from calllogd.ports import Accepted, JournalLine, Message, Note, Pause, Totals
 WAITING_LIMIT = 2000
 """Messages that may wait for a commit before further ones are refused: bounds memory, about 64 KiB each."""
 
-PROBE_FIRST_S = 30.0
+PROBE_FIRST_S = 5.0
 PROBE_LONGEST_S = 900.0
 
 _RETRIABLE = (
@@ -40,7 +39,7 @@ class LedgerOfCalls:
     def __init__(self, database: Database, *, rung: Callable[[], None] = lambda: None) -> None:
         self._database = database
         self._rung = rung
-        self._arrivals: Batches[Arrival, Accepted] = Batches(self._accept, most=BATCH)
+        self._intake = Together(accept, self._accepted)
 
     async def get(self, key: CallKey) -> Call | None:
         """Return the call with this id in this Kommo account, None if there is none."""
@@ -52,33 +51,16 @@ class LedgerOfCalls:
 
         Raises Overloaded when too many messages wait already, and StorageError.
         """
-        if self._arrivals.waiting >= WAITING_LIMIT:
+        if self._database.waiting >= WAITING_LIMIT:
             raise Overloaded(retry_after_s=1)
-        return await self._arrivals.put(Arrival(message, now))
+        return await self._database.write_together(self._intake, Arrival(message, now))
 
-    async def _accept(self, arrivals: Sequence[Arrival]) -> Sequence[Accepted | Exception]:
-        """Store messages in one transaction, each alone if one of them cannot be stored."""
-        try:
-            accepted = await self._database.write(lambda connection: accept(connection, arrivals))
-        except StorageError:
-            raise
-        except Exception:
-            if len(arrivals) == 1:
-                raise
-            return [await self._accept_alone(arrival) for arrival in arrivals]
+    def _accepted(self, arrivals: Sequence[Arrival], accepted: Sequence[Accepted]) -> None:
         if not all(one.duplicate for one in accepted):
             self._rung()
         log_accepted(
             arrival.message.event for arrival, one in zip(arrivals, accepted, strict=True) if one.new
         )
-        return accepted
-
-    async def _accept_alone(self, arrival: Arrival) -> Accepted | Exception:
-        try:
-            (result,) = await self._accept([arrival])
-        except Exception as error:  # noqa: BLE001  it is raised to the one who sent the message
-            return error
-        return result
 
     async def claim(self, key: CallKey, now: float, lease_s: float) -> Call | None:
         """Return the call, held for `lease_s`; None if it is not due, held, or its account is paused."""
@@ -140,7 +122,7 @@ class LedgerOfCalls:
         return None if saved.lease is None else saved
 
     async def pause(self, account_id: int, cause: AccountPaused, now: float) -> Pause:
-        """Hold back an account's calls; the time until one of them is tried doubles from 30 s to 15 min."""
+        """Hold back an account's calls; the time until one of them is tried doubles from 5 s to 15 min."""
 
         def unit(connection: sqlite3.Connection) -> Pause:
             row = connection.execute(
@@ -203,6 +185,18 @@ class LedgerOfCalls:
 
         return await self._database.write(unit)
 
+    async def last_ring(self) -> int:
+        """Return the number of the newest ring in the queue."""
+        return await self._database.read(
+            lambda connection: int(connection.execute("SELECT coalesce(max(id), 0) FROM task").fetchone()[0])
+        )
+
+    async def hush(self, last: int) -> None:
+        """Forget the rings up to a number, for whoever has drained what is due without listening to them."""
+        await self._database.write(
+            lambda connection: connection.execute("DELETE FROM task WHERE id <= ?", (last,)).rowcount
+        )
+
     async def story(self, key: CallKey) -> Sequence[JournalLine]:
         """Return everything that arrived and was done about a call, the earliest first."""
 
@@ -253,14 +247,19 @@ class LedgerOfCalls:
             (total,) = connection.execute("SELECT count(*) FROM calls").fetchone()
             states[CallState.LOGGED] = total - sum(states.values())
             (queued,) = connection.execute("SELECT count(*) FROM task WHERE queue = ?", (QUEUE,)).fetchone()
-            oldest = [
+            waiting = [
                 connection.execute(
-                    "SELECT min(due_at) FROM calls WHERE account_id = ? AND due_at IS NOT NULL", (account,)
-                ).fetchone()[0]
+                    "SELECT count(*), min(due_at) FROM calls WHERE account_id = ? AND due_at <= ?",
+                    (account, now),
+                ).fetchone()
                 for account in _accounts_with_due(connection)
             ]
-            overdue = [due_at for due_at in oldest if due_at <= now]
-            return Totals(states=states, queued=queued, oldest_due_at=min(overdue, default=None))
+            return Totals(
+                states=states,
+                queued=queued,
+                due=sum(number for number, _ in waiting),
+                oldest_due_at=min((oldest for _, oldest in waiting if oldest is not None), default=None),
+            )
 
         return await self._database.read(unit)
 

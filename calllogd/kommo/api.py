@@ -46,10 +46,11 @@ Query = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A 2xx answer: its JSON object, empty for 204, and Kommo's id of the request."""
+    """A 2xx answer: its JSON object, empty for 204, Kommo's id of the request, and Kommo's time."""
 
     body: Mapping[str, Any]
     request_id: str | None
+    date: str | None = None
 
 
 class Api:
@@ -133,7 +134,7 @@ class Api:
             body = {} if status == 204 else await _json(response)
             if body is None:
                 _lost("Kommo's answer is unreadable", creating=creating, request_id=request_id)
-            return Reply(body, request_id)
+            return Reply(body, request_id, response.headers.get("Date"))
         try:
             body = await _json(response)
         except (aiohttp.ClientError, TimeoutError, OSError):

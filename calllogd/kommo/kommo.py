@@ -33,20 +33,23 @@ class KommoAccount:
         """Let go of connections."""
         await self._api.close()
 
-    async def account(self) -> Mapping[str, Any]:
-        """Return Kommo's description of the account: id, name, subdomain."""
-        return (await self._api.get("api/v4/account")).body
+    async def account(self) -> Reply:
+        """Return Kommo's description of the account: id, name, subdomain, and Kommo's time."""
+        return await self._api.get("api/v4/account")
 
-    async def users(self) -> list[Mapping[str, Any]]:
-        """Return the account's users; only an administrator's token may ask for them."""
-        users: list[Mapping[str, Any]] = []
+    async def users(self) -> Mapping[int, str]:
+        """Return the names of the account's users by their ids; only an administrator's token may ask."""
+        users: dict[int, str] = {}
         for page in range(1, PAGES + 1):
-            reply = await self._api.get("api/v4/users", [("limit", str(PAGE)), ("page", str(page))])
-            found = _embedded(reply.body, "users")
-            users.extend(found)
+            found = _embedded((await self._page("api/v4/users", (), page)).body, "users")
+            users.update({int(user["id"]): str(user.get("name")) for user in found})
             if len(found) < PAGE:
                 break
         return users
+
+    async def readable(self, path: str) -> None:
+        """Return if the account's token may read a list; raises a KommoError."""
+        await self._api.get(path, [("limit", "1")])
 
     async def log_call(self, call: Call, before: Before) -> Answer:
         """Create the call where Kommo's own algorithm puts it."""

@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,11 @@ from calllogd.voip.task.add_call import AddCallTask
 POLL_S = 1.0
 """How long a ring from another process may go unheard; rings of this process wake the threads."""
 
-TAKE = 200
+TAKE = 500
 """Rings taken from the file in one transaction at most."""
+
+CALM_S = 0.05
+"""Pause after a burst of rings: whoever answers them has enough to do, and each taking holds up the writer."""
 
 BUSY_S = 10.0
 
@@ -32,20 +35,23 @@ _log = logging.getLogger(__name__)
 class Doorbell(SqliteStorage):  # type: ignore[misc]  # huey has no types
     """Huey's SQLite storage as a doorbell in the ledger's file.
 
-    Rings are taken many at a time, so that a burst costs few transactions. They are taken with
+    Rings are taken many at a time, so that a burst costs few transactions, and at most `most` of them for
+    one account are answered: who answers that many turns to the ledger anyway. They are taken with
     `synchronous=NORMAL`: a ring that comes back after a power cut does no harm. There are no results,
     revocations or schedules: what has to be remembered stands in the ledger.
     """
 
     blocking = True
 
-    def __init__(self, name: str, *, path: Path, writing: threading.Lock) -> None:
+    def __init__(self, name: str, *, path: Path, writing: threading.Lock, most: int) -> None:
         super().__init__(name, filename=str(path), timeout=BUSY_S, cache_mb=0, create_tables=False)
         self._writing = writing
+        self._most = most
         self._taking = threading.Lock()
         self._rung = threading.Event()
         self._taken: deque[bytes] = deque()
-        self._closed = False
+        self._hushed = threading.Event()
+        self._pause_s = 0.0
 
     def wake(self) -> None:
         """Have a thread look at the table now; never blocks."""
@@ -53,17 +59,18 @@ class Doorbell(SqliteStorage):  # type: ignore[misc]  # huey has no types
 
     def hush(self) -> None:
         """Have all threads return from `dequeue` at once, from now on."""
-        self._closed = True
+        self._hushed.set()
         self._rung.set()
 
     def dequeue(self) -> bytes | None:
         """Return a ring, waiting for one if there is none; None when it is time to look around."""
         with self._taking:
-            if not self._taken and not self._closed:
+            if not self._taken and not self._hushed.wait(self._pause_s):
                 self._rung.wait(POLL_S)
                 self._rung.clear()
                 self._taken.extend(self._take())
-            return self._taken.popleft() if self._taken and not self._closed else None
+                self._pause_s = CALM_S if len(self._taken) >= self._most else 0.0
+            return self._taken.popleft() if self._taken and not self._hushed.is_set() else None
 
     def read_schedule(self, ts: object) -> list[bytes]:
         """Return nothing: times to come stand in the ledger."""
@@ -83,10 +90,24 @@ class Doorbell(SqliteStorage):  # type: ignore[misc]  # huey has no types
         with self._writing, self.db(commit=True) as cursor:
             cursor.execute(
                 "DELETE FROM task WHERE id IN"
-                " (SELECT id FROM task WHERE queue = ? ORDER BY priority DESC, id LIMIT ?) RETURNING data",
+                " (SELECT id FROM task WHERE queue = ? ORDER BY id LIMIT ?) RETURNING data",
                 (self.name, TAKE),
             )
-            return [data for (data,) in cursor.fetchall()]
+            rings = [data for (data,) in cursor.fetchall()]
+        return self._few(rings)
+
+    def _few(self, rings: list[bytes]) -> list[bytes]:
+        """Return the rings without those that are too many for one account."""
+        if len(rings) <= self._most:
+            return rings
+        heard: Counter[bytes] = Counter()
+        few: list[bytes] = []
+        for ring in rings:
+            account = ring.partition(b",")[0]
+            heard[account] += 1
+            if heard[account] <= self._most:
+                few.append(ring)
+        return few
 
     def _create_connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection = super()._create_connection()

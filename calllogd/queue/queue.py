@@ -75,7 +75,7 @@ class Queue:
                 self._threads.check_worker_health()
 
     def _start(self, answer: Callable[[AddCallTask], None]) -> None:
-        doorbell = Doorbell(self._name, path=self._path, writing=self._writing)
+        doorbell = Doorbell(self._name, path=self._path, writing=self._writing, most=self._number + 1)
         huey = Huey(self._name, results=False, serializer=Wire(), storage_class=lambda name: doorbell)
         install(huey, answer)
         self._threads = _Threads(

@@ -41,6 +41,8 @@ async def receive_event(request: web.Request) -> web.Response:
 
 
 async def _body(request: web.Request) -> bytes:
+    if request.content.is_eof():
+        return await request.read()
     try:
         async with asyncio.timeout(BODY_S):
             return await request.read()

@@ -15,6 +15,7 @@ HEAD = (
     "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
     "Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
 )
+MOST_PER_S = 30_000
 TOKEN = "bench-token-bench-token"
 
 
@@ -75,18 +76,20 @@ class Load:
         self.connections = connections
         self.seconds = seconds
         self.rate = rate
-        self.seed = f"{time.time_ns():x}"
-        self.number = 0
+        self.ready = iter(self._requests(int(seconds * (rate or MOST_PER_S)) + connections))
         self.took: list[float] = []
         self.refused = 0
         self.idle: list[Client] = []
         self.over = False
 
+    def _requests(self, number: int) -> list[bytes]:
+        """Return requests made beforehand: making them meanwhile would slow the sender down."""
+        seed = f"{time.time_ns():x}"
+        contents = [body(place, seed) for place in range(number)]
+        return [HEAD.format(path=self.path, token=TOKEN, length=len(each)).encode() + each for each in contents]
+
     def request(self) -> bytes:
-        self.number += 1
-        content = body(self.number, self.seed)
-        head = HEAD.format(path=self.path, token=TOKEN, length=len(content))
-        return head.encode() + content
+        return next(self.ready)
 
     def connected(self, client: Client) -> None:
         self.idle.append(client)

@@ -57,8 +57,8 @@ CREATE INDEX calls_due ON calls (account_id, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX calls_unlogged ON calls (state, id) WHERE state <> 'logged';
 
 CREATE TABLE journal (
-    id INTEGER PRIMARY KEY,
     call INTEGER NOT NULL REFERENCES calls (id),
+    line INTEGER NOT NULL,
     at REAL NOT NULL,
     who TEXT NOT NULL,
     what TEXT NOT NULL,
@@ -66,10 +66,9 @@ CREATE TABLE journal (
     request_id TEXT,
     body BLOB,
     times INTEGER NOT NULL DEFAULT 1,
-    last_at REAL NOT NULL
-) STRICT;
-
-CREATE INDEX journal_call ON journal (call);
+    last_at REAL NOT NULL,
+    PRIMARY KEY (call, line)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE pauses (
     account_id INTEGER PRIMARY KEY,
@@ -80,7 +79,7 @@ CREATE TABLE pauses (
     probes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
--- Huey's own table, as huey.storage.SqliteStorage creates it.
+-- Huey's own table, as huey.storage.SqliteStorage creates it, without its index: rings have no priorities.
 CREATE TABLE task (
     id INTEGER NOT NULL PRIMARY KEY,
     queue TEXT NOT NULL,
@@ -88,4 +87,13 @@ CREATE TABLE task (
     priority REAL NOT NULL DEFAULT 0.0
 );
 
-CREATE INDEX task_queue_priority_id ON task (queue, priority DESC, id);
+-- Whatever becomes known of a call rings for it, in the transaction that makes it known.
+CREATE TRIGGER ring_for_new AFTER INSERT ON calls BEGIN
+    INSERT INTO task (queue, data)
+    VALUES ('calllogd', CAST(json_object('account_id', NEW.account_id, 'call_id', NEW.call_id) AS BLOB));
+END;
+
+CREATE TRIGGER ring_for_news AFTER UPDATE OF revision ON calls WHEN NEW.revision > OLD.revision BEGIN
+    INSERT INTO task (queue, data)
+    VALUES ('calllogd', CAST(json_object('account_id', NEW.account_id, 'call_id', NEW.call_id) AS BLOB));
+END;

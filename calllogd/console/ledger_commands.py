@@ -1,0 +1,150 @@
+"""Commands that read the ledger or mark calls in it: status, calls, show, retry."""
+
+import argparse
+import time
+
+from calllogd.config import Settings
+from calllogd.console.exits import EX_FAILED, EX_OK
+from calllogd.console.parts import ledger
+from calllogd.console.words import (
+    call_json,
+    line_json,
+    meaning,
+    moment,
+    out,
+    out_json,
+    place,
+    step,
+    table,
+    told,
+    why,
+)
+from calllogd.domain.call import CallKey, CallState
+from calllogd.domain.phone import digits
+
+STYLES = {"failed": "red", "in_doubt": "yellow", "logged": "green", "paused": "red", "active": "green"}
+
+
+async def status(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Tell how many calls are in which state, and how the accounts and the queue are."""
+    now = time.time()
+    async with ledger(settings) as calls:
+        totals = await calls.totals(now)
+        pauses = {pause.account_id: pause for pause in await calls.pauses()}
+        known = await calls.accounts()
+    accounts = []
+    for account_id in sorted({*settings.accounts, *known}):
+        pause = pauses.get(account_id)
+        state, reason = ("active", None) if pause is None else ("paused", pause.reason)
+        if account_id not in settings.accounts:
+            state, reason = "unknown", "has calls, but is not in the configuration"
+        accounts.append({"id": account_id, "state": state, "reason": reason})
+    oldest_due_s = 0 if totals.oldest_due_at is None else round(now - totals.oldest_due_at, 3)
+    states = {state.value: totals.states.get(state, 0) for state in CallState}
+    if arguments.json:
+        out_json(
+            {"calls": states, "queue": totals.queued, "oldest_due_s": oldest_due_s, "accounts": accounts}
+        )
+        return EX_OK
+    table(
+        "Calls",
+        ["state", "calls", "meaning"],
+        [[s, n, meaning(CallState(s))] for s, n in states.items()],
+        STYLES,
+    )
+    rows = [[account["state"], account["id"], account["reason"] or "—"] for account in accounts]
+    table("Accounts", ["state", "account", "reason"], rows, STYLES)
+    out(
+        f"{totals.queued} ring(s) in the queue; {totals.due} call(s) due, the oldest for {oldest_due_s:.0f} s"
+    )
+    return EX_OK
+
+
+async def calls(settings: Settings, arguments: argparse.Namespace) -> int:
+    """List calls, the newest first."""
+    async with ledger(settings) as found:
+        listing = await found.listing(
+            account_id=arguments.account,
+            state=None if arguments.state is None else CallState(arguments.state),
+            phone=None if arguments.phone is None else digits(arguments.phone),
+            limit=arguments.limit,
+        )
+    if arguments.json:
+        for call in listing:
+            out_json(call_json(call))
+        return EX_OK
+    rows = [
+        [
+            call.state.value,
+            call.key.account_id,
+            call.key.call_id,
+            moment(call.started_at),
+            told(call),
+            place(call.entry),
+        ]
+        for call in listing
+    ]
+    table("", ["state", "account", "call", "started", "what is known", "stands on"], rows, STYLES)
+    if len(listing) == arguments.limit:
+        out(f"The newest {arguments.limit}; --limit shows more.")
+    return EX_OK
+
+
+async def show(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Tell one call's whole story."""
+    key = CallKey(arguments.account, arguments.call_id)
+    async with ledger(settings) as found:
+        call = await found.get(key)
+        story = await found.story(key)
+    if call is None:
+        return _unknown(key)
+    if arguments.json:
+        out_json({**call_json(call), "why": why(call), "events": [line_json(line) for line in story]})
+        return EX_OK
+    out(f"Call {key.call_id} of account {key.account_id}")
+    out(f"  {told(call)}, started {moment(call.started_at)}")
+    out(f"  State      {call.state.value}: {meaning(call.state)}")
+    out(f"  Stands on  {place(call.entry)}")
+    out(f"  Why        {why(call)}")
+    out(f"  Revision   {call.written_revision} of {call.revision} is in Kommo")
+    if call.recording.url is not None:
+        out(f"  Recording  {call.recording.state.value}: {call.recording.url}")
+    if call.due_at is not None:
+        out(f"  Next look  {moment(call.due_at)}, after {call.attempts} failed attempt(s)")
+    if call.last_error is not None:
+        out(f"  Last error {call.last_error}")
+    out("Story")
+    for line in story:
+        out(f"  {moment(line.at)}  {step(line)}")
+    return EX_OK
+
+
+async def retry(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Put calls back to be tried now."""
+    if (arguments.account is None) == (arguments.state is None) or (
+        arguments.account and not arguments.call_id
+    ):
+        out("calllogd retry: name a call (ACCOUNT CALL_ID), or all failed ones (--state failed)")
+        return EX_FAILED
+    key = None if arguments.account is None else CallKey(arguments.account, arguments.call_id)
+    async with ledger(settings) as found:
+        number = await found.retry(key, time.time())
+        call = None if key is None else await found.get(key)
+    if key is not None and call is None:
+        return _unknown(key)
+    if call is not None and number == 0:
+        out(
+            f"Call {call.key.call_id} is {call.state.value}: {meaning(call.state)}. There is nothing to retry."
+        )
+        return EX_FAILED
+    out(
+        f"{number} call(s) will be tried now; a running daemon does it within a second, else `calllogd --once` does."
+    )
+    return EX_OK
+
+
+def _unknown(key: CallKey) -> int:
+    out(
+        f"There is no call {key.call_id} of account {key.account_id}; `calllogd calls` lists those there are."
+    )
+    return EX_FAILED
