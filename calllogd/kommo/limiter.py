@@ -10,9 +10,9 @@ from calllogd.errors import TransientError
 WINDOW_S = 1.05
 """A second as Kommo may measure it: requests can arrive closer together than they left."""
 
-LOWEST_RATE = 0.5
-RECOVERY_S = 10.0
-"""After a 429 the rate halves; each time this long without another it gets a quarter of the way back."""
+LOWEST_SHARE = 0.25
+RECOVERY_S = 5.0
+"""After a 429 the rate halves, down to a quarter; every so long without another it gets a quarter back."""
 
 
 class Limiter:
@@ -53,7 +53,7 @@ class Limiter:
         """Take note of a 429: nothing goes for `retry_after_s`, and less than before after that."""
         now = self._monotonic()
         self._shut_until = max(self._shut_until, now + retry_after_s)
-        self._now_rate = max(min(LOWEST_RATE, self._rate), self._now_rate / 2)
+        self._now_rate = max(self._rate * LOWEST_SHARE, self._now_rate / 2)
         self._recovers_at = self._shut_until + RECOVERY_S
 
     def _wait_s(self) -> float:

@@ -135,7 +135,7 @@ CHAOS = (
     Fault(FaultKind.RESET_BEFORE, method="POST", every=13),
     Fault(FaultKind.STATUS_AFTER, method="POST", every=11, status=504),
     Fault(FaultKind.HTML, method="POST", every=17),
-    Fault(FaultKind.RATE, every=29, seconds=1),
+    Fault(FaultKind.RATE, every=97, seconds=1),
 )
 """What Kommo does in the demo with --chaos: of every few requests one goes wrong."""
 

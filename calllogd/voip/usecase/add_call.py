@@ -28,15 +28,23 @@ LOOK_BACK_S = 900.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Limits of one worker's hold on a call, in seconds.
+    """Limits of one worker's hold on a call, in seconds; `request` is the time-out of one request.
 
     A lease is taken anew with every write, so it has to outlive one wait for a turn at Kommo or one
     request, whichever is longer, and the margin covers what the process may be held up in between.
     """
 
     request: float
-    turn: float = 10.0
-    margin: float = 10.0
+
+    @property
+    def turn(self) -> float:
+        """How long a call may wait for its turn at Kommo."""
+        return min(10.0, max(1.0, self.request))
+
+    @property
+    def margin(self) -> float:
+        """How long the process may be held up before a request leaves."""
+        return min(10.0, max(1.0, self.request))
 
     @property
     def lease(self) -> float:
