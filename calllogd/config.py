@@ -27,6 +27,10 @@ ENVIRONMENT = "CALLLOGD_"
 REQUIRED = object()
 """Stands for a default where there can be none."""
 
+HIGHEST_PORT = 65535
+TOKEN_LEAST, TOKEN_MOST = 16, 512
+"""Characters of a token that a sender shows."""
+
 KEY_BYTES_LEAST, KEY_BYTES_MOST = 24, 64
 """Length of a Standard Webhooks secret. Source: the specification of standardwebhooks.com."""
 
@@ -290,7 +294,7 @@ def _number(least: float, most: float, *, whole: bool = False) -> Callable[[Any]
 
 def _listen(value: Any) -> tuple[str, int]:
     host, colon, port = _text(value).rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > HIGHEST_PORT:
         raise ValueError("an address and a port, such as 127.0.0.1:8080 or [::1]:8080")
     return host.strip("[]"), int(port)
 
@@ -348,11 +352,11 @@ def _region(value: Any) -> str:
 def _token(value: Any) -> str:
     if (
         not isinstance(value, str)
-        or not 16 <= len(value) <= 512
+        or not TOKEN_LEAST <= len(value) <= TOKEN_MOST
         or not value.isascii()
         or not value.isprintable()
     ):
-        raise ValueError("16 to 512 printable ASCII characters")
+        raise ValueError(f"{TOKEN_LEAST} to {TOKEN_MOST} printable ASCII characters")
     return value
 
 

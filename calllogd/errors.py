@@ -35,7 +35,7 @@ class ConfigError(CalllogdError):
 
 
 class InputRefused(CalllogdError):
-    """A message is malformed, unsigned or too large; `code` is one of those listed in `calllogd.web.problems`."""
+    """A message is malformed, unsigned or too large; `code` is one of `calllogd.web.problems`."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)

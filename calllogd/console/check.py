@@ -88,7 +88,7 @@ async def _account(account: Account, kommo: KommoAccount) -> AsyncIterator[Findi
     if reply.body.get("id") != account.id:
         yield Finding(
             False,
-            f"{name}: the token is of account {reply.body.get('id')}; set the id, or the token of {account.id}",
+            f"{name}: the token is of account {reply.body.get('id')}; mend the id or the token",
         )
         return
     yield Finding(True, f"{name}: Kommo accepts the token of {reply.body.get('name') or account.base_url}")

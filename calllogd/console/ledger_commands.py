@@ -134,11 +134,11 @@ async def retry(settings: Settings, arguments: argparse.Namespace) -> int:
         return _unknown(key)
     if call is not None and number == 0:
         out(
-            f"Call {call.key.call_id} is {call.state.value}: {meaning(call.state)}. There is nothing to retry."
+            f"Call {call.key.call_id} is {call.state.value}: {meaning(call.state)}. Nothing is to be retried."
         )
         return EX_FAILED
     out(
-        f"{number} call(s) will be tried now; a running daemon does it within a second, else `calllogd --once` does."
+        f"{number} call(s) will be tried now, by a running daemon within a second, else by `calllogd --once`."
     )
     return EX_OK
 

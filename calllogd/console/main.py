@@ -113,7 +113,7 @@ def _config(arguments: argparse.Namespace) -> Path:
 
 
 def _as_owner(database: Path) -> None:
-    """Go on as the owner of the ledger when root: files that root made beside it would lock the daemon out."""
+    """Go on as the ledger's owner when root: files that root made beside it would lock the daemon out."""
     if os.geteuid() != 0 or not database.exists():
         return
     owner = database.stat()

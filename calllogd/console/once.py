@@ -41,9 +41,7 @@ async def _left(built: Parts) -> int:
     doubtful = totals.states.get(CallState.IN_DOUBT, 0)
     if totals.due == 0 and doubtful == 0:
         return EX_OK
-    sys.stderr.write(
-        f"calllogd: {totals.due} call(s) stay due, {doubtful} in doubt; run it again, or see `calllogd status`\n"
-    )
+    sys.stderr.write(f"calllogd: {totals.due} call(s) stay due, {doubtful} in doubt; see `calllogd status`\n")
     return EX_TEMPFAIL
 
 
@@ -51,7 +49,7 @@ def _progress() -> Callable[[int], None]:
     """Return what shows the progress on a terminal; cron gets no mail about work that went well."""
     if not sys.stderr.isatty():
         return lambda done: None
-    return lambda done: _show(done)
+    return _show
 
 
 def _show(done: int) -> None:

@@ -19,7 +19,7 @@ _KINDS = {
 _STATES = {
     CallState.PENDING: "waits to be logged",
     CallState.AWAITING_RESULT: "waits for the manager's call result",
-    CallState.IN_DOUBT: "a request to Kommo was sent and its answer lost; calllogd looks before it repeats anything",
+    CallState.IN_DOUBT: "a request's answer was lost; Kommo is searched before anything is repeated",
     CallState.AWAITING_CONTACT: "nobody has the number; logged when a contact with it appears",
     CallState.LOGGED: "stands in Kommo",
     CallState.EXPIRED: "no contact with the number appeared in time",

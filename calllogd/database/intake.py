@@ -30,8 +30,8 @@ _LOOK = (
 
 _TELL_MANY = (
     "INSERT INTO journal (call, line, at, last_at, who, what, outcome, body)"
-    " SELECT ? + key, 1, value ->> 0, value ->> 0, value ->> 1, value ->> 2, 'new call', CAST(value ->> 3 AS BLOB)"
-    " FROM json_each(?)"
+    " SELECT ? + key, 1, value ->> 0, value ->> 0, value ->> 1, value ->> 2, 'new call',"
+    " CAST(value ->> 3 AS BLOB) FROM json_each(?)"
 )
 _RING = "INSERT INTO task (queue, data, priority) VALUES (?, ?, 0)"
 _encode = msgspec.json.Encoder().encode
@@ -47,7 +47,8 @@ class Arrival(NamedTuple):
 def accept(connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
     """Fold each message into its call, inside the caller's transaction; return what became of each.
 
-    What changes a row rings for it: the schema sees to that. Messages about the same call are folded in the order in which they came.
+    What changes a row rings for it: the schema sees to that. Messages about the same call are folded in the
+    order in which they came.
     """
     rows = [new_row(arrival.message.event, arrival.now) for arrival in arrivals]
     number, places = connection.execute(_LOOK, (_text([row[:2] for row in rows]),)).fetchone()

@@ -24,11 +24,7 @@ def migrate(connection: sqlite3.Connection) -> None:
     try:
         connection.execute(_RECORD)
         applied = {number for (number,) in connection.execute("SELECT number FROM migrations")}
-        if newer := applied - {int(name[:4]) for name in known}:
-            raise ConfigError(
-                f"database.url: the ledger has schema {max(newer)}, this calllogd knows schemas up to"
-                f" {max(int(name[:4]) for name in known)}; install the version that wrote it, or a newer one"
-            )
+        _refuse_newer(applied, {int(name[:4]) for name in known})
         for name, script in sorted(known.items()):
             if int(name[:4]) not in applied:
                 for statement in _statements(script):
@@ -40,6 +36,14 @@ def migrate(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def _refuse_newer(applied: set[int], known: set[int]) -> None:
+    if newer := applied - known:
+        raise ConfigError(
+            f"database.url: the ledger has schema {max(newer)}, this calllogd knows them up to {max(known)};"
+            " install the version that wrote it, or a newer one"
+        )
 
 
 def _scripts() -> Iterator[tuple[str, str]]:

@@ -107,7 +107,7 @@ class LedgerOfCalls:
         return saved
 
     async def release(self, call: Call, now: float, note: Note | None = None) -> Call | None:
-        """Write like `save` and give the call back; when news came meanwhile it stays held and is returned."""
+        """Write like `save` and give the call back; when news came it stays held and is returned."""
 
         def unit(connection: sqlite3.Connection) -> tuple[Call, Call, bool]:
             number, row = _must_hold(connection, call)
@@ -142,7 +142,7 @@ class LedgerOfCalls:
         return pause
 
     async def probe_paused(self, now: float) -> None:
-        """Let each paused account try one call at once: whoever restarts the daemon may have mended the cause."""
+        """Let each paused account try one call at once: a restart may follow the mending of the cause."""
         await self._database.write(
             lambda connection: (
                 connection.execute("UPDATE pauses SET probe_at = ?, probes = 0", (now,)).rowcount
@@ -376,8 +376,8 @@ def _due(connection: sqlite3.Connection, account_id: int, now: float, limit: int
     if row is not None:
         limit = 1 if row[0] <= now else 0
     for (call_id,) in connection.execute(
-        "SELECT call_id FROM calls WHERE account_id = ? AND due_at <= ? AND (lease_until IS NULL OR lease_until <= ?)"
-        " ORDER BY due_at LIMIT ?",
+        "SELECT call_id FROM calls WHERE account_id = ? AND due_at <= ?"
+        " AND (lease_until IS NULL OR lease_until <= ?) ORDER BY due_at LIMIT ?",
         (account_id, now, now, limit),
     ):
         yield CallKey(account_id, call_id)

@@ -6,7 +6,7 @@ and contradict himself without the entry in Kommo depending on it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from calllogd.domain.call import Call, CallKey, CallStatus, Facts, Outcome, Recording, RecordingState
@@ -30,7 +30,7 @@ class CallEvent:
 
     key: CallKey
     facts: Facts
-    recording: Recording = Recording()
+    recording: Recording = field(default_factory=Recording)
 
 
 def fold(call: Call | None, event: CallEvent, now: float) -> Call:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, NoReturn
 
 import aiohttp
@@ -21,7 +22,7 @@ from calllogd.kommo.limiter import Limiter
 from calllogd.ports import Before
 
 NOBODY = 263
-"""errors[].status of a 400 that means: no contact and no company has the number. Source: amocrm-api-php issue 52."""
+"""errors[].status of a 400: no contact and no company has the number. Source: amocrm-api-php issue 52."""
 
 CONNECT_S = 5.0
 KEEP_ALIVE_S = 4.0
@@ -36,10 +37,12 @@ LONGEST_RETRY_AFTER_S = 3600.0
 
 _TOKEN = "the access token is wrong, expired or revoked"  # noqa: S105  a sentence about a token
 _PAUSES = {
-    401: _TOKEN,
-    402: "the account is not paid for",
-    403: "Kommo refuses access: missing rights, or this address is blocked",
+    HTTPStatus.UNAUTHORIZED: _TOKEN,
+    HTTPStatus.PAYMENT_REQUIRED: "the account is not paid for",
+    HTTPStatus.FORBIDDEN: "Kommo refuses access: missing rights, or this address is blocked",
 }
+
+_NOT_KOMMO = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 
 Query = Sequence[tuple[str, str]]
 
@@ -128,10 +131,10 @@ class Api:
     async def _read(self, response: aiohttp.ClientResponse, *, creating: bool) -> Reply:
         request_id = response.headers.get("X-Request-Id")
         status = response.status
-        if status >= 500 or status == 408:
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
             _lost(f"Kommo answered with HTTP {status}", creating=creating, request_id=request_id)
-        if status < 300:
-            body = {} if status == 204 else await _json(response)
+        if status < HTTPStatus.MULTIPLE_CHOICES:
+            body = {} if status == HTTPStatus.NO_CONTENT else await _json(response)
             if body is None:
                 _lost("Kommo's answer is unreadable", creating=creating, request_id=request_id)
             return Reply(body, request_id, response.headers.get("Date"))
@@ -146,7 +149,7 @@ class Api:
     ) -> KommoError:
         """Return the error of an answer that proves that nothing was done."""
         request_id = headers.get("X-Request-Id")
-        if status == 429:
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
             retry_after_s = _retry_after_s(body, headers)
             self._limiters[0].slow_down(retry_after_s)
             return TransientError(
@@ -154,7 +157,7 @@ class Api:
             )
         if status in _PAUSES:
             return AccountPaused(f"{_PAUSES[status]} (HTTP {status}{_said(body)})", request_id=request_id)
-        if status < 400 or (creating and status in (404, 405)):
+        if status < HTTPStatus.BAD_REQUEST or (creating and status in _NOT_KOMMO):
             # No request of ours can be at fault: this is not the account's address.
             host = self._base.host
             return AccountPaused(

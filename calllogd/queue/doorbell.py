@@ -22,7 +22,7 @@ TAKE = 500
 """Rings taken from the file in one transaction at most."""
 
 CALM_S = 0.05
-"""Pause after a burst of rings: whoever answers them has enough to do, and each taking holds up the writer."""
+"""Pause after a burst of rings: those who answer have enough to do, and taking holds up the writer."""
 
 BUSY_S = 10.0
 

@@ -77,6 +77,6 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         code = _BY_STATUS.get(error.status, "bad_request")
         kept = {name: value for name, value in error.headers.items() if name == "Allow"}
         return problem(code, error.reason, headers=kept)
-    except Exception:
+    except Exception:  # noqa: BLE001  the sender gets an answer whatever our mistake is
         _log.exception("a request failed by a mistake of ours")
         return problem("internal", "the request may be sent again")

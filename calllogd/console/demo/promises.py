@@ -33,8 +33,8 @@ def _entries(stage: Stage, calls: Mapping[CallKey, Call]) -> Iterator[Counted]:
     twice = sum(number > 1 for number in logged)
     yield Counted(
         "P1  one entry, never two",
-        f"{once} of {len(logged)} logged calls stand once, {twice} twice, {len(logged) - once - twice} not at all;"
-        f" {rest} entries of calls that are not logged",
+        f"{once} of {len(logged)} logged calls stand once, {twice} twice,"
+        f" {len(logged) - once - twice} not at all; {rest} entries of calls that are not logged",
         once == len(logged) and rest == 0,
     )
 

@@ -43,9 +43,7 @@ async def _run(*, chaos: bool, keep: bool) -> int:
     plays = [*PLAYS, *crowd(CROWD)] if chaos else list(PLAYS)
     with tempfile.TemporaryDirectory(prefix="calllogd-demo-") as folder:
         async with stage(Path(folder), rate=CHAOS_RATE if chaos else RATE) as on:
-            out(
-                f"calllogd at {on.url}, a stand-in of Kommo at {on.kommo.url}; everything else is in {folder}\n"
-            )
+            out(f"calllogd at {on.url}, a stand-in of Kommo at {on.kommo.url}, all files in {folder}\n")
             async with ledger(on.settings) as calls:
                 began = time.monotonic()
                 found = await _play(on, calls, plays, chaos=chaos)
@@ -104,7 +102,7 @@ async def _send(on: Stage, plays: Sequence[Play], *, chaos: bool) -> None:
 
 
 async def _appear(on: Stage, calls: LedgerOfCalls) -> None:
-    """Create a contact with the number that was dialled, and retry its call instead of awaiting the slow poll."""
+    """Create a contact with the number that was dialled, and retry its call: the slow poll takes a minute."""
     while (call := await calls.get(APPEARS)) is None or call.state is not CallState.AWAITING_CONTACT:
         await asyncio.sleep(0.1)
     on.kommo.account(ACCOUNT).add_contact("Eve, who appeared later", phones=[APPEARING])
