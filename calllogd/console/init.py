@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
 from calllogd.config import ACCOUNT, GENERIC, REQUIRED, SECTIONS, Setting
+from calllogd.console.exits import EX_CONFIG, EX_FAILED, EX_INTERRUPTED, EX_OK
 from calllogd.errors import ConfigError
 
 DEFAULT_FILE = Path("/etc/calllogd/calllogd.toml")
@@ -226,11 +227,11 @@ def run(arguments: argparse.Namespace) -> int:
         )
     except ConfigError as error:
         sys.stderr.writelines(f"calllogd: {mistake}\n" for mistake in error.mistakes)
-        return os.EX_CONFIG
-    except (EOFError, KeyboardInterrupt):
+        return EX_CONFIG
+    except (EOFError, KeyboardInterrupt) as end:
         sys.stderr.write("\ncalllogd: nothing was written\n")
-        return 1
-    return os.EX_OK
+        return EX_FAILED if isinstance(end, EOFError) else EX_INTERRUPTED
+    return EX_OK
 
 
 def init(path: Path, given: Answers, *, terminal: Terminal | None, say: Callable[[str], None]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -86,6 +87,9 @@ async def _run(settings: Settings, listening: socket.socket, asked: asyncio.Queu
         def answer(task: AddCallTask) -> None:
             loop.call_soon_threadsafe(built.worker.ring, task)
 
+        # What is here by now stays for good: the collector need not go through it ever again.
+        gc.collect()
+        gc.freeze()
         await built.calls.probe_paused(built.clock.now())
         await built.queue.open(answer)
         runner = await _listen(built, listening)

@@ -26,7 +26,13 @@ BATCH = 500
 BUSY_S = 10.0
 """How long another process may keep the write lock before a write fails."""
 
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-8192")
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "cache_size=-8192",
+    "temp_store=MEMORY",  # else every statement of many rows makes and removes a temporary file
+)
 
 
 class _Connection(aiosqlite.Connection):

@@ -36,7 +36,7 @@ RETRY_AFTER_S = 1.0
 LONGEST_RETRY_AFTER_S = 3600.0
 
 _TOKEN = "the access token is wrong, expired or revoked"  # noqa: S105  a sentence about a token
-_PAUSES = {
+_PAUSES: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: _TOKEN,
     HTTPStatus.PAYMENT_REQUIRED: "the account is not paid for",
     HTTPStatus.FORBIDDEN: "Kommo refuses access: missing rights, or this address is blocked",

@@ -30,6 +30,14 @@ AHEAD_S = 86_400
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
+_NEEDED = {
+    "call.started": ("direction", "phone"),
+    "call.answered": ("direction", "phone"),
+    "call.ended": ("direction", "phone", "duration", "status"),
+    "recording.ready": ("recording_url",),
+    "recording.failed": (),
+}
+
 _WEIGHT = {"call.started": 1, "call.answered": 2, "call.ended": 3}
 
 
@@ -97,14 +105,7 @@ class Generic:
 
 
 def _check_needed(event: _Event) -> None:
-    needed: list[str] = []
-    if event.event.startswith("call."):
-        needed += ["direction", "phone"]
-    if event.event == "call.ended":
-        needed += ["duration", "status"]
-    if event.event == "recording.ready":
-        needed += ["recording_url"]
-    if missing := [name for name in needed if getattr(event, name) is None]:
+    if missing := [name for name in _NEEDED[event.event] if getattr(event, name) is None]:
         raise InputRefused("invalid", f"{event.event} needs {' and '.join(missing)}")
 
 
