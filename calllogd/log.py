@@ -2,7 +2,7 @@
 
 Every line has `ts`, `level` and `event`. Lines about a call have `account_id` and `call_id`, so that
 `grep call_id=…` tells its story. No line has a secret, or more of a number than its last four digits.
-docs/log.md lists the events.
+docs/operators.md lists the events.
 """
 
 import json

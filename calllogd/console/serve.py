@@ -26,6 +26,8 @@ PATIENCE_S = 6.0
 """How long requests to Kommo in flight may take once the daemon has been asked to stop."""
 
 BACKLOG = 512
+GC_OBJECTS = 20_000
+"""New objects between two collections: a webhook makes dozens, all of which go by themselves."""
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +92,7 @@ async def _run(settings: Settings, listening: socket.socket, asked: asyncio.Queu
         # What is here by now stays for good: the collector need not go through it ever again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(GC_OBJECTS, 20, 20)
         await built.calls.probe_paused(built.clock.now())
         await built.queue.open(answer)
         runner = await _listen(built, listening)

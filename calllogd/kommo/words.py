@@ -1,4 +1,4 @@
-"""Our words in Kommo's and back: which field of a call stands where. Pure; the table of docs/kommo.md."""
+"""Our words in Kommo's and back: which field of a call stands where. Pure; the table is in docs/integrators.md."""
 
 from collections.abc import Mapping
 from typing import Any

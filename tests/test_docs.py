@@ -1,0 +1,59 @@
+"""The documents name every setting, command, route, state and error code."""
+
+from pathlib import Path
+
+import pytest
+
+from calllogd.config import ACCOUNT, GENERIC, SECTIONS
+from calllogd.domain.call import CallState
+from calllogd.web.problems import PROBLEMS
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = ["init", "check", "status", "calls", "show", "retry", "demo", "--once"]
+ROUTES = ["/voip/generic/{account_id}", "/healthz", "/readyz"]
+
+
+def document(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "key", [f"{name} =" for keys in (*SECTIONS.values(), ACCOUNT, GENERIC) for name in keys]
+)
+def test_the_manual_has_every_setting(key: str) -> None:
+    assert key in document("etc/calllogd.toml")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_operators_read_of_every_command(command: str) -> None:
+    assert f"`calllogd {command}" in document("docs/operators.md")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_integrators_read_of_every_route(route: str) -> None:
+    assert route in document("docs/integrators.md")
+
+
+@pytest.mark.parametrize(("code", "problem"), PROBLEMS.items())
+def test_integrators_read_of_every_error_code(code: str, problem: tuple[int, str]) -> None:
+    assert f"| `{code}` | {problem[0]} |" in document("docs/integrators.md")
+
+
+@pytest.mark.parametrize("state", CallState)
+def test_the_life_of_a_call_has_every_state(state: CallState) -> None:
+    assert f"| `{state.value}` |" in document("docs/lifecycle.md")
+
+
+@pytest.mark.parametrize("event", ["accepted", "call", "account_paused", "account_resumed"])
+def test_operators_read_of_every_event_of_the_log(event: str) -> None:
+    assert f"| `{event}` |" in document("docs/operators.md")
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+)
+def test_documents_refer_to_files_that_exist(name: str) -> None:
+    words = document(name).replace("(", " ").replace(")", " ").replace("`", " ").split()
+    paths = [word for word in words if word.startswith(("docs/", "etc/", "systemd/", "calllogd/", "tests/"))]
+    missing = [path for path in paths if not (ROOT / path.rstrip(".,;:")).exists()]
+    assert not missing
