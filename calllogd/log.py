@@ -27,7 +27,8 @@ _LEVELS = {
     CallState.IN_DOUBT: logging.WARNING,
 }
 
-_PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f]+", re.ASCII)
+_PLAIN = re.compile(r"[!#-<>-\[\]-~]+")
+"""Printable ASCII without space, quote, equals sign and backslash; anything else is quoted and escaped."""
 
 
 def log_accepted(events: Iterable[CallEvent]) -> None:
@@ -70,7 +71,9 @@ def set_up(*, file: Path | None, form: str, level: str) -> None:
 
     May be called again to change any of it. A file that was renamed or removed is opened anew.
     """
-    handler: logging.Handler = logging.StreamHandler(sys.stderr) if file is None else WatchedFileHandler(file)
+    handler: logging.Handler = (
+        logging.StreamHandler(sys.stderr) if file is None else WatchedFileHandler(file, encoding="utf-8")
+    )
     handler.setFormatter(_Json() if form == "json" else _Logfmt())
     root = logging.getLogger()
     for old in root.handlers[:]:

@@ -154,7 +154,7 @@ async def _listen(built: Parts, listening: socket.socket) -> web.AppRunner:
         save_call_event=built.save_call_event,
         ready=lambda: _ready(built),
     )
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_HTTP_S)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_HTTP_S, auto_decompress=False)
     await runner.setup()
     # A copy: closing the site closes its socket, and a reload goes on listening on the same one.
     await web.SockSite(runner, listening.dup(), backlog=BACKLOG).start()

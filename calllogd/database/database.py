@@ -200,7 +200,7 @@ class Database:
                 except Exception as error:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
-                    if not group or isinstance(error, sqlite3.OperationalError):
+                    if not group or _is_of_the_file(error):
                         raise
                     groups.remove(group)
                     if len(group) > 1:
@@ -211,12 +211,14 @@ class Database:
                     return results
 
     async def _connected(self) -> _Connection:
-        connection = _Connection(self._connect, iter_chunk_size=64)
-        _ = await connection  # aiosqlite's way to open one
+        # Opened beforehand: aiosqlite would leave a thread behind when it fails.
+        opened = await asyncio.to_thread(self._connect)
+        connection = _Connection(lambda: opened, iter_chunk_size=64)
+        _ = await connection  # aiosqlite's way to start its thread
         return connection
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
+        connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
             for pragma in _PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
@@ -228,6 +230,11 @@ class Database:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         with self.writing:
             migrate(connection)
+
+
+def _is_of_the_file(error: Exception) -> bool:
+    """Tell whether an error says that the file cannot be used, rather than what was to be written."""
+    return isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError)
 
 
 def _grouped(batch: Sequence[_Waiting]) -> list[list[int]]:

@@ -128,7 +128,7 @@ class Doubt:
     """A creating request whose answer is not on disk.
 
     `over_at` is the latest moment at which the request can still have been under way on our side: the
-    instant its answer was lost or, until that is known, the end of its time-out. `looked_at` is when
+    instant its answer was lost or, until that is known, the end of the lease. `looked_at` is when
     Kommo was last searched for its effect, None: never. Both Unix seconds. `revision` is what it carried.
     """
 

@@ -11,8 +11,8 @@ MATCHED_DIGITS = 10
 
 
 def digits(phone: str) -> str:
-    """Return the decimal digits of a number; empty for a withheld one."""
-    return _NOT_A_DIGIT.sub("", phone)
+    """Return the digits of a number, of any script, as 0 to 9; empty for a withheld one."""
+    return _NOT_A_DIGIT.sub("", phone if phone.isascii() else phonenumbers.normalize_digits_only(phone))
 
 
 def tail(phone: str) -> str:
@@ -21,7 +21,7 @@ def tail(phone: str) -> str:
 
 
 def normalised(phone: str, region: str | None) -> str:
-    """Return the number in E.164 where it is a possible number of `region` or carries its country code.
+    """Return the number in E.164 where it is a valid number of `region` or carries its country code.
 
     Any other number keeps its digits, with a leading plus if it had one: a number that cannot be read is
     still the client's number.

@@ -1,12 +1,13 @@
 """Kommo for all accounts: implements the port `Crm`."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from calllogd.domain.call import Call, EntityType, Entry
-from calllogd.errors import AccountPaused, OutcomeUnknown, PermanentError, TransientError
+from calllogd.errors import AccountPaused, KommoError, OutcomeUnknown, PermanentError, TransientError
 from calllogd.kommo.api import Api, Query, Reply
 from calllogd.kommo.words import Words, entity_type, note_type
 from calllogd.ports import Answer, Before
@@ -56,19 +57,13 @@ class KommoAccount:
         reply = await self._api.create("api/v4/calls", [self._words.call(call)], before)
         for made in _embedded(reply.body, "calls"):
             if str(made.get("request_id")) == call.key.call_id:
-                try:
-                    return Answer(
-                        Entry(
-                            entity_type=entity_type(made["entity_type"]),
-                            entity_id=int(made["entity_id"]),
-                            note_id=int(made["id"]),
-                        ),
-                        reply.request_id,
+                with _readable(OutcomeUnknown, reply):
+                    entry = Entry(
+                        entity_type=entity_type(made["entity_type"]),
+                        entity_id=int(made["entity_id"]),
+                        note_id=int(made["id"]),
                     )
-                except (KeyError, TypeError, ValueError) as error:
-                    raise OutcomeUnknown(
-                        "Kommo's answer is unreadable", request_id=reply.request_id
-                    ) from error
+                    return Answer(entry, reply.request_id)
         # A 2xx without our call proves nothing: it may have been made all the same.
         raise OutcomeUnknown("Kommo's answer does not mention the call", request_id=reply.request_id)
 
@@ -77,11 +72,9 @@ class KommoAccount:
         body = [self._words.incoming_lead(call)]
         reply = await self._api.create("api/v4/leads/unsorted/sip", body, before)
         for made in _embedded(reply.body, "unsorted"):
-            if (
-                str(made.get("request_id")) == call.key.call_id
-                and (entry := _incoming_lead(made)) is not None
-            ):
-                return Answer(entry, reply.request_id)
+            if str(made.get("request_id")) == call.key.call_id:
+                with _readable(OutcomeUnknown, reply):
+                    return Answer(_incoming_lead(made), reply.request_id)
         raise OutcomeUnknown("Kommo's answer does not mention the incoming lead", request_id=reply.request_id)
 
     async def find(self, call: Call, since: float) -> Answer:
@@ -132,8 +125,11 @@ class KommoAccount:
             notes = _embedded(reply.body, "notes")
             for note in notes:
                 if _uniq(note.get("params")) == call.key.call_id:
-                    entry = Entry(entity_type=kind, entity_id=int(note["entity_id"]), note_id=int(note["id"]))
-                    return Answer(entry, reply.request_id)
+                    with _readable(TransientError, reply):
+                        entry = Entry(
+                            entity_type=kind, entity_id=int(note["entity_id"]), note_id=int(note["id"])
+                        )
+                        return Answer(entry, reply.request_id)
             if len(notes) < PAGE:
                 return Answer(None, reply.request_id)
         raise TransientError("there are too many call notes to look through")
@@ -145,7 +141,8 @@ class KommoAccount:
             leads = _embedded(reply.body, "unsorted")
             for lead in leads:
                 if _uniq(lead.get("metadata")) == call.key.call_id:
-                    return Answer(_incoming_lead(lead), reply.request_id)
+                    with _readable(TransientError, reply):
+                        return Answer(_incoming_lead(lead), reply.request_id)
             if len(leads) < PAGE or _number(leads[-1].get("created_at")) < since:
                 return Answer(None, reply.request_id)
         raise TransientError("there are too many incoming leads to look through")
@@ -198,14 +195,24 @@ def _embedded(body: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
-def _incoming_lead(made: Mapping[str, Any]) -> Entry | None:
+@contextmanager
+def _readable(kind: type[KommoError], reply: Reply) -> Iterator[None]:
+    """Raise `kind` for an answer that names the call but not where it stands: it must not count as none."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError) as error:
+        raise kind("Kommo's answer is unreadable", request_id=reply.request_id) from error
+
+
+def _incoming_lead(made: Mapping[str, Any]) -> Entry:
     leads, contacts = _embedded(made, "leads"), _embedded(made, "contacts")
-    if not leads or not isinstance(made.get("uid"), str):
-        return None
+    uid = made["uid"]
+    if not isinstance(uid, str):
+        raise TypeError("an incoming lead's uid is a text")
     return Entry(
         entity_type=EntityType.LEADS,
         entity_id=int(leads[0]["id"]),
-        lead_uid=made["uid"],
+        lead_uid=uid,
         contact_id=int(contacts[0]["id"]) if contacts else None,
     )
 

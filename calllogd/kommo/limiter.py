@@ -65,7 +65,7 @@ class Limiter:
             self._now_rate = min(self._rate, self._now_rate + self._rate / 4)
             self._recovers_at = now + RECOVERY_S if self._now_rate < self._rate else math.inf
         number = max(1, math.floor(self._now_rate))
-        window_s = WINDOW_S * number / self._now_rate
+        window_s = WINDOW_S / min(1.0, self._now_rate)
         while self._gone and self._gone[0] <= now - window_s:
             self._gone.popleft()
         full_until = self._gone[-number] + window_s if len(self._gone) >= number else now

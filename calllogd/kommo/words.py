@@ -1,6 +1,7 @@
-"""Our words in Kommo's and back: which field of a call stands where. Pure; the table is in docs/integrators.md."""
+"""Our words in Kommo's and back: which field of a call stands where; see docs/integrators.md. Pure."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from calllogd.domain.call import Call, CallStatus, Direction, EntityType
@@ -62,8 +63,8 @@ class Words:
     def incoming_lead(self, call: Call) -> dict[str, Any]:
         """Return an item of POST /api/v4/leads/unsorted/sip, with its contact and its call note.
 
-        `phone` and `from` both carry the client's number: which of them Kommo shows changes when the lead
-        is accepted (amocrm-api-php issue 441).
+        The lead's name has the time, for Kommo refuses two identical ones. `phone` and `from` both carry the
+        client's number: which of them Kommo shows changes when it is accepted (amocrm-api-php issue 441).
         """
         phone = self.phone(call)
         metadata = {
@@ -83,7 +84,7 @@ class Words:
             "request_id": call.key.call_id,
             "metadata": _known(metadata),
             "_embedded": {
-                "leads": [{"name": f"Call {phone}"}],
+                "leads": [{"name": f"Call {phone}, {_moment(call.started_at)}"}],
                 "contacts": [
                     {
                         "name": phone,
@@ -123,6 +124,10 @@ def note_type(call: Call) -> str:
 def entity_type(word: object) -> EntityType:
     """Return the kind that Kommo names in the singular or plural; raises ValueError for an unknown one."""
     return _PLURAL[word] if isinstance(word, str) and word in _PLURAL else EntityType(str(word))
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _direction(call: Call) -> Direction:

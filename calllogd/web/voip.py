@@ -41,6 +41,8 @@ async def receive_event(request: web.Request) -> web.Response:
 
 
 async def _body(request: web.Request) -> bytes:
+    if "Content-Encoding" in request.headers:
+        raise InputRefused("bad_request", "a compressed body is not taken")
     if request.content.is_eof():
         return await request.read()
     try:

@@ -86,7 +86,9 @@ class Load:
         """Return requests made beforehand: making them meanwhile would slow the sender down."""
         seed = f"{time.time_ns():x}"
         contents = [body(place, seed) for place in range(number)]
-        return [HEAD.format(path=self.path, token=TOKEN, length=len(each)).encode() + each for each in contents]
+        return [
+            HEAD.format(path=self.path, token=TOKEN, length=len(each)).encode() + each for each in contents
+        ]
 
     def request(self) -> bytes:
         return next(self.ready)

@@ -59,7 +59,7 @@ async def post(api: aiohttp.ClientSession) -> tuple[int, str, str]:
 async def arrival(kommo: SandboxKommo, count: int = 1) -> None:
     """Wait until so many requests met their fault."""
     async with asyncio.timeout(10):
-        while sum(it.fault is not None for it in kommo.requests) < count:  # noqa: ASYNC110 - over real HTTP
+        while sum(it.fault is not None for it in kommo.requests) < count:
             await asyncio.sleep(0)
 
 

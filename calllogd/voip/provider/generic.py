@@ -155,8 +155,11 @@ def _is_safe(url: str) -> bool:
     try:
         parts = urlsplit(url)
         host = parts.hostname
-        if not host or not url.isprintable() or " " in url:
-            return False
-        return parts.scheme == "https" or (parts.scheme == "http" and ipaddress.ip_address(host).is_loopback)
+        local = host == "localhost" or (
+            parts.scheme == "http" and ipaddress.ip_address(host or "").is_loopback
+        )
     except ValueError:
         return False
+    if not host or not url.isprintable() or " " in url:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and local)

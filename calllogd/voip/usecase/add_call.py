@@ -120,7 +120,7 @@ class AddCallUseCase:
 
         async def intend() -> None:
             nonlocal held
-            over_at = self._clock.now() + self._timing.request
+            over_at = self._clock.now() + self._timing.lease
             held = await self._save(
                 replace(held, doubt=Doubt(intent=intent, over_at=over_at, revision=call.revision))
             )

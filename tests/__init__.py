@@ -1,0 +1,1 @@
+"""Tests of calllogd; a package so that all of them can share `tests.fakes`."""
