@@ -283,13 +283,27 @@ def _number(least: float, most: float, *, whole: bool = False) -> Callable[[Any]
     kind = "a whole number" if whole else "a number"
 
     def read(value: Any) -> float | int:
-        number = float(value) if isinstance(value, str) else value
-        right = isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
-        if not right or not least <= number <= most or (whole and number != int(number)):
-            raise ValueError(f"{kind} from {least:g} to {most:g}")
+        number = _as_number(value)
+        if number is None or not least <= number <= most or (whole and number != int(number)):
+            raise ValueError(f"{kind} from {_plain(least)} to {_plain(most)}")
         return int(number) if whole else number
 
     return read
+
+
+def _as_number(value: Any) -> float | int | None:
+    """Return a number, or one that the environment gives as a text; None for anything else."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value if right else None
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else str(number)
 
 
 def _listen(value: Any) -> tuple[str, int]:
@@ -300,19 +314,20 @@ def _listen(value: Any) -> tuple[str, int]:
 
 
 def _web_address(value: Any) -> str:
-    parts = urlsplit(_text(value))
-    local = parts.hostname is not None and _is_loopback(parts.hostname)
-    if (
-        parts.scheme not in ("https", "http")
-        or not parts.hostname
-        or parts.username
-        or parts.query
-        or parts.fragment
-    ):
-        raise ValueError("a web address, such as https://calls.example.com")
-    if parts.scheme == "http" and not local:
+    example = "a web address, such as https://calls.example.com"
+    text = _text(value)
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(example) from None
+    if not host or port == 0 or not text.isprintable() or " " in text:
+        raise ValueError(example)
+    if parts.scheme not in ("https", "http") or parts.username or parts.query or parts.fragment:
+        raise ValueError(example)
+    if parts.scheme == "http" and not _is_loopback(host):
         raise ValueError("an https address; plain http only for a loopback address")
-    return str(value).rstrip("/")
+    return text.rstrip("/")
 
 
 def _is_loopback(host: str) -> bool:

@@ -74,7 +74,10 @@ async def _database(settings: Settings) -> Finding:
 
 
 def _disk(settings: Settings) -> Finding:
-    free = shutil.disk_usage(settings.database.parent).free
+    try:
+        free = shutil.disk_usage(settings.database.parent).free
+    except OSError as error:
+        return Finding(False, f"disk: {settings.database.parent} cannot be looked at: {error.strerror}")
     return Finding(free >= FREE_BYTES, f"disk: {free // 2**20} MiB are free at {settings.database.parent}")
 
 

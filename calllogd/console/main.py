@@ -72,7 +72,6 @@ def _run(arguments: argparse.Namespace) -> int:
             return _daemon(arguments)
         case command:
             settings = load(_config(arguments))
-            _as_owner(settings.database)
             return asyncio.run(_command(command)(settings, arguments))  # type: ignore[arg-type]
 
 
@@ -95,7 +94,6 @@ def _command(name: str) -> Command:
 def _daemon(arguments: argparse.Namespace) -> int:
     path = _config(arguments)
     settings = load(path)
-    _as_owner(settings.database)
     set_up(file=settings.log.file, form=settings.log.format, level=settings.log.level)
     if arguments.once:
         from calllogd.console.once import once  # noqa: PLC0415
@@ -110,17 +108,6 @@ def _daemon(arguments: argparse.Namespace) -> int:
 def _config(arguments: argparse.Namespace) -> Path:
     named = getattr(arguments, "config", None) or os.environ.get("CALLLOGD_CONFIG")
     return Path(named) if named else CONFIG
-
-
-def _as_owner(database: Path) -> None:
-    """Go on as the ledger's owner when root: files that root made beside it would lock the daemon out."""
-    if os.geteuid() != 0 or not database.exists():
-        return
-    owner = database.stat()
-    if owner.st_uid != 0:
-        os.setgroups([])
-        os.setgid(owner.st_gid)
-        os.setuid(owner.st_uid)
 
 
 def _parser() -> argparse.ArgumentParser:
