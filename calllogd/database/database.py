@@ -4,24 +4,19 @@ import asyncio
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import aiosqlite
 
+from calllogd.database.group_commit import ALONE, Together, Unit, Waiting, commit, settle, share
 from calllogd.database.migrations import migrate
 from calllogd.errors import ConfigError, StorageError
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Unit = Callable[[sqlite3.Connection], T]
-"""A piece of work inside a transaction. It may be run again after a rollback, so it touches nothing else."""
-
-BATCH = 500
-"""Units in one transaction at most: bounds the time a commit can take."""
 
 BUSY_S = 10.0
 """How long another process may keep the write lock before a write fails."""
@@ -48,30 +43,6 @@ class _Connection(aiosqlite.Connection):
         return done
 
 
-@dataclass(frozen=True, slots=True)
-class Together(Generic[Item, Result]):
-    """Work that is done for many items by few statements.
-
-    `work` returns one result for each item; like a unit it may be run again. `after` is called on the loop
-    with all items and results of a transaction once it is on disk.
-    """
-
-    work: Callable[[sqlite3.Connection, Sequence[Item]], Sequence[Result]]
-    after: Callable[[Sequence[Item], Sequence[Result]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    together: Together[Any, Any]
-    item: Any
-    done: "asyncio.Future[Any]"
-
-
-_ALONE: Together[Unit[Any], Any] = Together(
-    lambda connection, units: [unit(connection) for unit in units], lambda units, results: None
-)
-
-
 class Database:
     """The ledger's file.
 
@@ -83,7 +54,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.writing = threading.Lock()
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._committing: asyncio.Future[Any] | None = None
         self._writer: _Connection | None = None
         self._reader: _Connection | None = None
@@ -126,12 +97,12 @@ class Database:
         exception of `unit` undoes that unit alone and is raised here; StorageError says that the file
         could not be written.
         """
-        return await self.write_together(_ALONE, unit)
+        return await self.write_together(ALONE, unit)
 
     async def write_together(self, together: Together[Item, Result], item: Item) -> Result:
         """Return the item's result once it is on disk, worked on together with others of its kind."""
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(together, item, done))
+        self._waiting.append(Waiting(together, item, done))
         if self._committing is None:
             self._commit_next()
         return await done
@@ -154,14 +125,14 @@ class Database:
 
     def _commit_next(self) -> None:
         """Hand what is waiting to the writer's thread, as one transaction."""
-        batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        batch = [self._waiting.popleft() for _ in range(share(len(self._waiting)))]
         if self._writer is None:
-            _settle(batch, StorageError("the database is closed"))
+            settle(batch, StorageError("the database is closed"))
             return
         self._committing = self._writer.submit(lambda connection: self._transact(connection, batch))
         self._committing.add_done_callback(lambda committed: self._committed(batch, committed))
 
-    def _committed(self, batch: Sequence[_Waiting], committed: "asyncio.Future[Any]") -> None:
+    def _committed(self, batch: Sequence[Waiting], committed: "asyncio.Future[Any]") -> None:
         """Answer those whose transaction has ended, after the next one is under way."""
         self._committing = None
         if self._waiting:
@@ -170,45 +141,15 @@ class Database:
             return
         error = committed.exception()
         if error is None:
-            _settle(batch, committed.result())
+            settle(batch, committed.result())
             return
         reason = StorageError(f"{self.path.name} cannot be written: {error}")
         reason.__cause__ = error
-        _settle(batch, reason)
+        settle(batch, reason)
 
-    def _transact(self, connection: sqlite3.Connection, batch: Sequence[_Waiting]) -> list[Any]:
-        """Commit a batch in one transaction, leaving out what fails by itself.
-
-        An error of the file (full, locked, broken) is nobody's own: it fails them all.
-        """
-        failed: dict[int, Exception] = {}
-        groups = _grouped(batch)
+    def _transact(self, connection: sqlite3.Connection, batch: Sequence[Waiting]) -> list[Any]:
         with self.writing:
-            while True:
-                connection.execute("BEGIN IMMEDIATE")
-                results: list[Any] = [failed.get(place) for place in range(len(batch))]
-                group: list[int] = []
-                try:
-                    for group in groups:
-                        work = batch[group[0]].together.work
-                        for place, result in zip(
-                            group, work(connection, [batch[place].item for place in group]), strict=True
-                        ):
-                            results[place] = result
-                    group = []
-                    connection.execute("COMMIT")
-                except Exception as error:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                    if not group or _is_of_the_file(error):
-                        raise
-                    groups.remove(group)
-                    if len(group) > 1:
-                        groups.extend([place] for place in group)
-                    else:
-                        failed[group[0]] = error
-                else:
-                    return results
+            return commit(connection, batch)
 
     async def _connected(self) -> _Connection:
         # Opened beforehand: aiosqlite would leave a thread behind when it fails.
@@ -230,40 +171,3 @@ class Database:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         with self.writing:
             migrate(connection)
-
-
-def _is_of_the_file(error: Exception) -> bool:
-    """Tell whether an error says that the file cannot be used, rather than what was to be written."""
-    return isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError)
-
-
-def _grouped(batch: Sequence[_Waiting]) -> list[list[int]]:
-    """Return the places of a batch that are worked on together; units are worked on alone."""
-    groups: list[list[int]] = []
-    kinds: dict[int, list[int]] = {}
-    for place, waiting in enumerate(batch):
-        if waiting.together is _ALONE or id(waiting.together) not in kinds:
-            groups.append([place])
-            kinds[id(waiting.together)] = groups[-1]
-        else:
-            kinds[id(waiting.together)].append(place)
-    return groups
-
-
-def _settle(batch: Sequence[_Waiting], results: Sequence[Any] | StorageError) -> None:
-    """Give everyone who waits his result, and tell the kinds of work what was stored."""
-    every = [results] * len(batch) if isinstance(results, StorageError) else results
-    stored: dict[int, tuple[Together[Any, Any], list[Any], list[Any]]] = {}
-    for waiting, result in zip(batch, every, strict=True):
-        if not isinstance(result, Exception):
-            _, items, kept = stored.setdefault(id(waiting.together), (waiting.together, [], []))
-            items.append(waiting.item)
-            kept.append(result)
-        if waiting.done.done():
-            continue  # whoever asked has gone
-        if isinstance(result, Exception):
-            waiting.done.set_exception(result)
-        else:
-            waiting.done.set_result(result)
-    for together, items, kept in stored.values():
-        together.after(items, kept)

@@ -21,7 +21,7 @@ from calllogd.domain.call import (
     Recording,
     RecordingState,
 )
-from calllogd.domain.merge import CallEvent
+from calllogd.ports import Message
 
 _IDENTITY = ("account_id", "call_id", "arrived_at")
 _REPORTED = (
@@ -56,7 +56,7 @@ _WORKED = (
     "looked_at",
 )
 
-_NEW = ("id", *_IDENTITY, *_REPORTED)
+_NEW = (*_IDENTITY, *_REPORTED, "who", "what", "body")
 
 SELECT = f"SELECT id, lease, lease_until, {', '.join(_IDENTITY + _REPORTED + _WORKED)} FROM calls"
 """Rows of this are what `call_of` reads."""
@@ -72,14 +72,16 @@ UPDATE_WORKED = (
 
 
 def insert(rows: int) -> str:
-    """Return the statement that takes the values of so many new rows, each an id and a `new_row`."""
+    """Return the statement that takes the values of so many `new_row`s."""
     row = f"({', '.join('?' * len(_NEW))})"
-    return f"INSERT INTO calls ({', '.join(_NEW)}) VALUES {', '.join([row] * rows)}"
+    return f"INSERT INTO arrivals ({', '.join(_NEW)}) VALUES {', '.join([row] * rows)}"
 
 
-def new_row(event: CallEvent, now: float) -> tuple[Any, ...]:
-    """Return the values of a call that is heard of for the first time."""
-    return (*event.key, now, *_reported(event.facts, event.recording, 1, now))
+def new_row(message: Message, now: float) -> tuple[Any, ...]:
+    """Return the values of a call that is heard of for the first time, and of the message that told of it."""
+    event = message.event
+    told = _reported(event.facts, event.recording, 1, now)
+    return (*event.key, now, *told, message.who, message.what, message.body)
 
 
 def reported(call: Call) -> tuple[Any, ...]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from calllogd.database.database import Database, Together
-from calllogd.database.intake import QUEUE, Arrival, accept, ring
+from calllogd.database.database import Database
+from calllogd.database.group_commit import Together
+from calllogd.database.intake import QUEUE, Arrival, accept, accept_new, ring
 from calllogd.database.journal import story, tell
 from calllogd.database.rows import SELECT, UPDATE_WORKED, call_of, find, worked
 from calllogd.domain.call import Call, CallKey, CallState, Lease
@@ -39,7 +40,7 @@ class LedgerOfCalls:
     def __init__(self, database: Database, *, rung: Callable[[], None] = lambda: None) -> None:
         self._database = database
         self._rung = rung
-        self._intake = Together(accept, self._accepted)
+        self._intake = Together(accept, self._accepted, at_once=accept_new)
 
     async def get(self, key: CallKey) -> Call | None:
         """Return the call with this id in this Kommo account, None if there is none."""

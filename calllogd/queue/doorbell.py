@@ -1,7 +1,6 @@
 """What makes Huey a doorbell: its storage, its wire format and its only task."""
 
 import json
-import logging
 import sqlite3
 import threading
 from collections import Counter, deque
@@ -31,10 +30,9 @@ ADD_CALL = f"{__name__}.add_call"
 """Huey's name for its only task."""
 
 _RINGS = (
-    "SELECT max(id), json_group_array(hex(data)) FROM (SELECT id, data FROM task WHERE queue = ? ORDER BY id LIMIT ?)"
+    "SELECT max(id), json_group_array(hex(data))"
+    " FROM (SELECT id, data FROM task WHERE queue = ? ORDER BY id LIMIT ?)"
 )
-
-_log = logging.getLogger(__name__)
 
 
 class Doorbell(SqliteStorage):  # type: ignore[misc]  # huey has no types

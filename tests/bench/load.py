@@ -1,7 +1,8 @@
 """Load on a loopback HTTP server: closed loop (as fast as it answers) or open loop (a fixed rate).
 
 Run as a process of its own, so that it does not share an interpreter with what it measures:
-`python load.py closed|open PORT PATH CONNECTIONS SECONDS [RATE]`; prints one JSON object.
+`python load.py closed|open PORT PATH CONNECTIONS SECONDS ordered|random [RATE]`; prints one JSON object. Call
+ids grow with time, as those of most exchanges do, or are random.
 """
 
 import asyncio
@@ -19,11 +20,12 @@ MOST_PER_S = 30_000
 TOKEN = "bench-token-bench-token"
 
 
-def body(number: int, seed: str) -> bytes:
+def body(number: int, seed: str, ids: str) -> bytes:
     """Return a webhook of about 350 bytes with an id of its own."""
+    call_id = f"{seed}-{number:09d}" if ids == "ordered" else f"{random.getrandbits(64):016x}-{seed}-{number}"
     event = {
         "event": "call.ended",
-        "call_id": f"{random.getrandbits(64):016x}-{seed}-{number}",
+        "call_id": call_id,
         "direction": "inbound",
         "phone": f"+1555{number % 10_000_000:07d}",
         "extension": "101",
@@ -71,21 +73,21 @@ class Client(asyncio.Protocol):
 class Load:
     """Keeps the connections busy and counts."""
 
-    def __init__(self, path: str, connections: int, seconds: float, rate: float | None) -> None:
+    def __init__(self, path: str, connections: int, seconds: float, ids: str, rate: float | None) -> None:
         self.path = path
         self.connections = connections
         self.seconds = seconds
         self.rate = rate
-        self.ready = iter(self._requests(int(seconds * (rate or MOST_PER_S)) + connections))
+        self.ready = iter(self._requests(int(seconds * (rate or MOST_PER_S)) + connections, ids))
         self.took: list[float] = []
         self.refused = 0
         self.idle: list[Client] = []
         self.over = False
 
-    def _requests(self, number: int) -> list[bytes]:
+    def _requests(self, number: int, ids: str) -> list[bytes]:
         """Return requests made beforehand: making them meanwhile would slow the sender down."""
         seed = f"{time.time_ns():x}"
-        contents = [body(place, seed) for place in range(number)]
+        contents = [body(place, seed, ids) for place in range(number)]
         return [
             HEAD.format(path=self.path, token=TOKEN, length=len(each)).encode() + each for each in contents
         ]
@@ -144,9 +146,9 @@ class Load:
 
 
 def main() -> None:
-    kind, port, path, connections, seconds = sys.argv[1:6]
-    rate = float(sys.argv[6]) if kind == "open" else None
-    load = Load(path, int(connections), float(seconds), rate)
+    kind, port, path, connections, seconds, ids = sys.argv[1:7]
+    rate = float(sys.argv[7]) if kind == "open" else None
+    load = Load(path, int(connections), float(seconds), ids, rate)
     sys.stdout.write(json.dumps(asyncio.run(load.run(int(port)))))
 
 

@@ -147,8 +147,12 @@ def compared(folder: Path) -> Iterator[int]:
         yield port
 
 
-def load(kind: str, port: int, path: str, connections: int, seconds: float, *rate: int) -> dict[str, float]:
-    arguments = [kind, str(port), path, str(connections), str(seconds), *map(str, rate)]
+def load(
+    kind: str, port: int, path: str, connections: int, *, ids: str = "ordered", rate: int | None = None
+) -> dict[str, float]:
+    arguments = [kind, str(port), path, str(connections), str(SECONDS), ids]
+    if rate is not None:
+        arguments.append(str(rate))
     done = subprocess.run(
         [sys.executable, str(HERE / "load.py"), *arguments], check=True, capture_output=True, text=True
     )
@@ -173,19 +177,22 @@ WEBHOOK = f"/voip/generic/{ACCOUNT}"
 
 def accepting() -> None:
     """How many webhooks a second, each durable, at 64 connections."""
-    with stage() as (folder, port, _), compared(folder) as other, daemon(folder, port):
-        ratios, naive = [], []
-        for _ in range(ROUNDS):
-            trivial = load("closed", other, "/trivial", 64, SECONDS)["per_s"]
-            ours = load("closed", port, WEBHOOK, 64, SECONDS)["per_s"]
-            first = load("closed", other, "/naive", 64, SECONDS)["per_s"]
-            ratios.append(ours / trivial)
-            naive.append(ours / first)
-            say(f"          trivial {trivial:.0f}/s, calllogd {ours:.0f}/s, naive {first:.0f}/s")
-        verdict("accepted per second, of the trivial endpoint's", statistics.median(ratios), 0.55, most=False)
-        verdict(
-            "accepted per second, of insert, commit and enqueue's", statistics.median(naive), 6, most=False
-        )
+    for ids in ("ordered", "random"):
+        with stage() as (folder, port, _), compared(folder) as other, daemon(folder, port):
+            ratios, naive = [], []
+            for _ in range(ROUNDS):
+                trivial = load("closed", other, "/trivial", 64, ids=ids)["per_s"]
+                ours = load("closed", port, WEBHOOK, 64, ids=ids)["per_s"]
+                first = load("closed", other, "/naive", 64, ids=ids)["per_s"]
+                ratios.append(ours / trivial)
+                naive.append(ours / first)
+                say(f"          trivial {trivial:.0f}/s, calllogd {ours:.0f}/s, naive {first:.0f}/s")
+            verdict(
+                f"{ids} ids a second, of the trivial endpoint's", statistics.median(ratios), 0.55, most=False
+            )
+            verdict(
+                f"{ids} ids a second, of insert, commit, enqueue's", statistics.median(naive), 6, most=False
+            )
 
 
 def syncing() -> None:
@@ -213,7 +220,7 @@ def syncing() -> None:
                 ]
                 with process(*tracing):
                     until(trace.exists)
-                    figures = load("closed", port, WEBHOOK, connections, SECONDS)
+                    figures = load("closed", port, WEBHOOK, connections)
             synced = trace.read_text().count("fdatasync(")
             verdict(
                 f"fdatasync an accepted call at {connections} connection(s)",
@@ -228,8 +235,8 @@ def arriving() -> None:
     with stage() as (folder, port, _), compared(folder) as other, daemon(folder, port):
         ratios = []
         for _ in range(ROUNDS):
-            trivial = load("open", other, "/trivial", 64, SECONDS, 1000)["p99_ms"]
-            ours = load("open", port, WEBHOOK, 64, SECONDS, 1000)["p99_ms"]
+            trivial = load("open", other, "/trivial", 64, rate=1000)["p99_ms"]
+            ours = load("open", port, WEBHOOK, 64, rate=1000)["p99_ms"]
             ratios.append(ours / trivial)
             say(f"          trivial {trivial:.2f} ms, calllogd {ours:.2f} ms")
         verdict("p99 at 1,000 a second, of the trivial endpoint's", statistics.median(ratios), 2.5, most=True)
@@ -344,8 +351,8 @@ def growing() -> None:
         with daemon(small, small_port), daemon(large, large_port):
             ratios = []
             for _ in range(ROUNDS):
-                few = load("closed", small_port, WEBHOOK, 64, SECONDS)["per_s"]
-                many = load("closed", large_port, WEBHOOK, 64, SECONDS)["per_s"]
+                few = load("closed", small_port, WEBHOOK, 64)["per_s"]
+                many = load("closed", large_port, WEBHOOK, 64)["per_s"]
                 ratios.append(many / few)
                 say(f"          empty {few:.0f}/s, a million {many:.0f}/s")
         verdict(

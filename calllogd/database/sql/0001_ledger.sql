@@ -97,3 +97,24 @@ CREATE TRIGGER ring_for_news AFTER UPDATE OF revision ON calls WHEN NEW.revision
     INSERT INTO task (queue, data)
     VALUES ('calllogd', CAST(json_object('account_id', NEW.account_id, 'call_id', NEW.call_id) AS BLOB));
 END;
+
+-- Calls with the message that was the first to tell of them. Whoever writes here writes a call, its journal and its
+-- ring with one statement; a call that is known already is refused.
+CREATE VIEW arrivals AS
+SELECT
+    account_id, call_id, arrived_at, direction, phone, person_weight, extension, user_id, started_at, status, duration,
+    recording, recording_url, revision, due_at, who, what, body
+FROM calls JOIN journal ON journal.call = calls.id AND journal.line = 1;
+
+CREATE TRIGGER arrive INSTEAD OF INSERT ON arrivals BEGIN
+    INSERT INTO calls (
+        account_id, call_id, arrived_at, direction, phone, person_weight, extension, user_id, started_at, status,
+        duration, recording, recording_url, revision, due_at
+    ) VALUES (
+        NEW.account_id, NEW.call_id, NEW.arrived_at, NEW.direction, NEW.phone, NEW.person_weight, NEW.extension,
+        NEW.user_id, NEW.started_at, NEW.status, NEW.duration, NEW.recording, NEW.recording_url, NEW.revision,
+        NEW.due_at
+    );
+    INSERT INTO journal (call, line, at, who, what, outcome, body, last_at)
+    VALUES (last_insert_rowid(), 1, NEW.arrived_at, NEW.who, NEW.what, 'new call', NEW.body, NEW.arrived_at);
+END;
