@@ -9,6 +9,8 @@ from typing import Any
 from calllogd.domain.call import Call, CallState, Direction, EntityType, Entry
 from calllogd.ports import JournalLine
 
+PIPE_WIDTH = 160
+
 _KINDS = {
     EntityType.LEADS: "lead",
     EntityType.CONTACTS: "contact",
@@ -165,4 +167,5 @@ def table(
     for row in rows:
         cells = [escape(str(cell)) for cell in row]
         printed.add_row(*cells, style=styles.get(str(row[0])))
-    Console().print(printed)
+    # A pipe has no width; a narrow default would tear the columns apart for whoever greps them.
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(printed)

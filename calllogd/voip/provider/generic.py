@@ -38,6 +38,8 @@ _NEEDED = {
     "recording.failed": (),
 }
 
+_WORDS = {"event": tuple(_NEEDED), "direction": tuple(Direction), "status": tuple(CallStatus)}
+
 _WEIGHT = {"call.started": 1, "call.answered": 2, "call.ended": 3}
 
 
@@ -85,7 +87,7 @@ class Generic:
         try:
             event = _decode(body)
         except msgspec.ValidationError as error:
-            raise InputRefused("invalid", str(error)) from error
+            raise InputRefused("invalid", f"{error}{_allowed(str(error))}") from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InputRefused("malformed", f"the body is not a JSON object in UTF-8: {error}") from error
         if _CONTROL.search(event.call_id):
@@ -102,6 +104,14 @@ class Generic:
             ),
             recording=_recording(event),
         )
+
+
+def _allowed(refusal: str) -> str:
+    """Return the words that a field takes, where a refusal leaves them out."""
+    for field, words in _WORDS.items():
+        if f"`$.{field}`" in refusal:
+            return f"; it takes {', '.join(words)}"
+    return ""
 
 
 def _check_needed(event: _Event) -> None:
