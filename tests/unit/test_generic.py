@@ -497,3 +497,12 @@ def test_an_endless_timestamp_is_refused() -> None:
     shown = {"webhook_id": "x", "webhook_timestamp": "1" * 5000, "webhook_signature": "v1,x"}
     with pytest.raises(InputRefused):
         SIGNED.verify(headers(**shown), b"", START)
+
+
+@pytest.mark.parametrize(
+    ("field", "word"), [("status", "no_answer"), ("direction", "outbound"), ("event", "call.ended")]
+)
+def test_a_wrong_word_is_told_the_right_ones(field: str, word: str) -> None:
+    sent = {"event": "call.ended", "call_id": "c1", "direction": "inbound", "phone": "1", "duration": 0}
+    with pytest.raises(InputRefused, match=word):
+        GENERIC.parse(json.dumps({**sent, "status": "busy", field: "nope"}).encode(), START)
