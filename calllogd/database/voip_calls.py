@@ -123,30 +123,39 @@ class LedgerOfCalls:
         return None if saved.lease is None else saved
 
     async def pause(self, account_id: int, cause: AccountPaused, now: float) -> Pause:
-        """Hold back an account's calls; the time until one of them is tried doubles from 5 s to 15 min."""
+        """Hold back an account's calls; the time until one of them is tried doubles from 5 s to 15 min.
 
-        def unit(connection: sqlite3.Connection) -> Pause:
+        Refusals that come while the account is paused already are of requests that were under way.
+        """
+
+        def unit(connection: sqlite3.Connection) -> tuple[Pause, bool]:
             row = connection.execute(
-                "SELECT since, probes FROM pauses WHERE account_id = ?", (account_id,)
+                "SELECT since, tried_at, probes FROM pauses WHERE account_id = ?", (account_id,)
             ).fetchone()
-            since, probes = (now, 0) if row is None else row
-            probe_at = now + min(PROBE_LONGEST_S, PROBE_FIRST_S * 2.0 ** min(probes, 10))
+            since, tried_at, probes = (now, now, 1) if row is None else row
+            news = row is None or now >= tried_at + _probe_s(probes)
+            if row is not None and news:
+                tried_at, probes = now, probes + 1
+            pause = Pause(account_id, cause.code, cause.reason, since, tried_at + _probe_s(probes))
             connection.execute(
-                "INSERT OR REPLACE INTO pauses (account_id, code, reason, since, probe_at, probes)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (account_id, cause.code, cause.reason, since, probe_at, probes + 1),
+                "INSERT OR REPLACE INTO pauses (account_id, code, reason, since, tried_at, probe_at, probes)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (account_id, cause.code, cause.reason, since, tried_at, pause.probe_at, probes),
             )
-            return Pause(account_id, cause.code, cause.reason, since, probe_at)
+            return pause, news
 
-        pause = await self._database.write(unit)
-        log_pause(pause)
+        pause, news = await self._database.write(unit)
+        if news:
+            log_pause(pause)
         return pause
 
     async def probe_paused(self, now: float) -> None:
         """Let each paused account try one call at once: a restart may follow the mending of the cause."""
         await self._database.write(
             lambda connection: (
-                connection.execute("UPDATE pauses SET probe_at = ?, probes = 0", (now,)).rowcount
+                connection.execute(
+                    "UPDATE pauses SET probe_at = ?, tried_at = 0, probes = 0", (now,)
+                ).rowcount
             )
         )
 
@@ -322,6 +331,11 @@ def _write_worked(connection: sqlite3.Connection, number: int, call: Call, due_a
             number,
         ),
     )
+
+
+def _probe_s(probes: int) -> float:
+    """Return how long a paused account waits after it was tried for the so-many-th time."""
+    return min(PROBE_LONGEST_S, PROBE_FIRST_S * 2.0 ** min(probes - 1, 10))
 
 
 def _probe(connection: sqlite3.Connection, account_id: int, now: float, until: float) -> bool:

@@ -75,8 +75,9 @@ CREATE TABLE pauses (
     code TEXT NOT NULL,
     reason TEXT NOT NULL,
     since REAL NOT NULL,
+    tried_at REAL NOT NULL,
     probe_at REAL NOT NULL,
-    probes INTEGER NOT NULL DEFAULT 0
+    probes INTEGER NOT NULL
 ) STRICT;
 
 -- Huey's own table, as huey.storage.SqliteStorage creates it, without its index: rings have no priorities.

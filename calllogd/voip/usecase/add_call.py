@@ -23,7 +23,7 @@ SOONEST_S = 1.0
 """A call that waits is not looked at again sooner than this: a plan that waits for the past cannot spin."""
 
 LOOK_BACK_S = 900.0
-"""How far before the doubtful request Kommo is searched: its clock and ours may differ."""
+"""How far before the call Kommo is searched for its entry: its clock and ours may differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +155,7 @@ class AddCallUseCase:
             return call
         began_at = self._clock.now()
         try:
-            answer = await self._crm.find(call, min(call.started_at, call.doubt.over_at) - LOOK_BACK_S)
+            answer = await self._crm.find(call, min(call.started_at, call.arrived_at) - LOOK_BACK_S)
         except PermanentError as error:
             # Not being able to look proves nothing: the call stays in doubt and is looked for again.
             return await self._failed(
