@@ -1,7 +1,4 @@
-"""The configuration file: its manual, and `calllogd init`, which writes one that works.
-
-Both come from the tables in `calllogd.config`, so a setting that is there is also in the file.
-"""
+"""`calllogd init`: writes a configuration that works, and says what to do next."""
 
 import argparse
 import contextlib
@@ -19,31 +16,14 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
-from calllogd.config import ACCOUNT, GENERIC, REQUIRED, SECTIONS, Setting
+from calllogd.config import ACCOUNT, SECTIONS, Setting
 from calllogd.console.exits import EX_CONFIG, EX_FAILED, EX_INTERRUPTED, EX_OK
+from calllogd.console.manual import literal, page
 from calllogd.errors import ConfigError
 
 DEFAULT_FILE = Path("/etc/calllogd/calllogd.toml")
 STATE_FOLDER = Path("/var/lib/calllogd")
 TOKEN_BYTES = 32
-
-_PREFACE = """\
-# The configuration of calllogd: every setting, what it means and its default.
-#
-# `calllogd init` writes this file with your answers and with fresh secrets; `calllogd check` says what is
-# wrong in it. A line such as `# key = value` is off: the setting is optional and nothing stands in for it.
-#
-# A secret `X` may be given as `X_file` instead, the name of a file that holds it: a systemd credential
-# where the service is given any, else a file beside this one. Any setting may also come from the
-# environment, where it wins: CALLLOGD_KOMMO__CLIENT_SECRET is client_secret of [kommo].
-"""
-
-_EXTENSIONS = """\
-
-# the telephone extension of each user of Kommo, as `extension = id of the user`; it tells whose call it was
-[accounts.extensions]
-# 101 = 111
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,55 +121,6 @@ _QUESTIONS = (
 )
 
 
-def manual() -> str:
-    """Return the configuration with every setting in it, as etc/calllogd.toml has it."""
-    tables = {**SECTIONS, "account": ACCOUNT, "generic": GENERIC}
-    examples = {
-        f"{name}.{key}": str(setting.show)
-        for name, settings in tables.items()
-        for key, setting in settings.items()
-        if setting.default is REQUIRED
-    }
-    return _page(examples)
-
-
-def _page(values: Mapping[str, str]) -> str:
-    """Return the whole file. `values` are TOML; settings without one have their default or are off."""
-    tables = [_table(f"[{name}]", name, settings, values) for name, settings in SECTIONS.items()]
-    account = _table("[[accounts]]", "account", ACCOUNT, values)
-    generic = _table("[accounts.voip.generic]", "generic", GENERIC, values)
-    more = "\n# A further account is a further [[accounts]] with all that follows it here."
-    return "\n".join([_PREFACE, *tables, more.strip(), account + _EXTENSIONS, generic]).rstrip() + "\n"
-
-
-def _table(heading: str, name: str, settings: Mapping[str, Setting], values: Mapping[str, str]) -> str:
-    lines = [heading]
-    for key, setting in settings.items():
-        value = values.get(f"{name}.{key}")
-        off = value is None and (setting.default is None or setting.default is REQUIRED)
-        lines.append(f"# {setting.meaning} [{_standing(setting)}]")
-        lines.append(f"{'# ' if off else ''}{key} = {_shown(setting) if value is None else value}")
-        if setting.secret:
-            lines.append(f'# {key}_file = "{name}_{key}"')
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _standing(setting: Setting) -> str:
-    if setting.default is REQUIRED:
-        return "required"
-    return "optional" if setting.default is None else f"default: {_shown(setting)}"
-
-
-def _shown(setting: Setting) -> str:
-    return _literal(setting.default) if setting.show is None else setting.show
-
-
-def _literal(value: str | int | float) -> str:
-    """Return a value as TOML. JSON writes it alike, but for one character."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `calllogd init` takes."""
     parser.add_argument(
@@ -245,7 +176,7 @@ def init(path: Path, given: Answers, *, terminal: Terminal | None, say: Callable
     answers = given if terminal is None else _asked(given, terminal, say)
     token = secrets.token_urlsafe(TOKEN_BYTES)
     listen = _listen(answers)
-    _write(path, _page(_values(path, answers, listen=listen, token=token)))
+    _write(path, page(_values(path, answers, listen=listen, token=token)))
     say(_next_steps(path, answers, listen=listen, token=token))
 
 
@@ -326,7 +257,7 @@ def _values(path: Path, answers: Answers, *, listen: str, token: str) -> Mapping
         "account.access_token": answers.access_token,
         "generic.token": token,
     }
-    return {name: _literal(value) for name, value in values.items() if value is not None}
+    return {name: literal(value) for name, value in values.items() if value is not None}
 
 
 def _make_room(path: Path) -> None:

@@ -19,7 +19,8 @@ import pytest
 from calllogd.config import ACCOUNT, GENERIC, REQUIRED, SECTIONS, Setting, load
 from calllogd.console import init as console
 from calllogd.console.exits import EX_CONFIG, EX_FAILED, EX_INTERRUPTED, EX_OK
-from calllogd.console.init import Answers, Terminal, add_arguments, init, manual, run
+from calllogd.console.init import Answers, Terminal, add_arguments, init, run
+from calllogd.console.manual import manual
 from calllogd.errors import ConfigError
 from calllogd.voip.provider.generic import Generic
 

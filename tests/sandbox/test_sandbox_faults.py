@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -12,38 +11,6 @@ import pytest
 from calllogd.sandbox import Account, Fault, SandboxKommo
 
 PHONE = "+1 (555) 010-0200"
-
-
-class ManualClock:
-    def __init__(self) -> None:
-        self.at = 1_760_000_000.0
-
-    def __call__(self) -> float:
-        return self.at
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def kommo(clock: ManualClock) -> AsyncIterator[SandboxKommo]:
-    async with SandboxKommo(rate=0, search_lag=0, now=clock) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def account(kommo: SandboxKommo) -> Account:
-    return kommo.account(31337)
-
-
-@pytest.fixture
-async def api(kommo: SandboxKommo, account: Account) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(
-        f"{kommo.url}/api/v4/", headers={"Authorization": f"Bearer {account.token}"}
-    ) as session:
-        yield session
 
 
 QUIET_S = 0.05

@@ -1,47 +1,15 @@
 """Tokens, the rate limit, latency, and the record of what came."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
 
 from calllogd.sandbox import Account, SandboxKommo
+from tests.sandbox.conftest import ManualClock
 
 PHONE = "+1 (555) 010-0200"
-
-
-class ManualClock:
-    def __init__(self) -> None:
-        self.at = 1_760_000_000.0
-
-    def __call__(self) -> float:
-        return self.at
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def kommo(clock: ManualClock) -> AsyncIterator[SandboxKommo]:
-    async with SandboxKommo(rate=0, search_lag=0, now=clock) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def account(kommo: SandboxKommo) -> Account:
-    return kommo.account(31337)
-
-
-@pytest.fixture
-async def api(kommo: SandboxKommo, account: Account) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(
-        f"{kommo.url}/api/v4/", headers={"Authorization": f"Bearer {account.token}"}
-    ) as session:
-        yield session
 
 
 def call() -> list[dict[str, Any]]:

@@ -1,0 +1,82 @@
+"""The settings, checked and frozen."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from calllogd.domain.plan import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Http:
+    """Where calllogd listens, and the address under which the world reaches it."""
+
+    listen: tuple[str, int]
+    public_url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Integration:
+    """The Kommo integration, and the pace of requests to Kommo."""
+
+    client_id: str | None
+    client_secret: str | None
+    redirect_uri: str | None
+    rate: float
+    rate_total: float
+    timeout: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recordings:
+    """Where recordings are kept and where they may come from."""
+
+    path: Path
+    max_bytes: int
+    allow_private: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """Where the log goes, and how it looks."""
+
+    file: Path | None
+    format: str
+    level: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenericVoip:
+    """How the generic VoIP service of an account proves who it is."""
+
+    token: str | None = None
+    signing_secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One Kommo account."""
+
+    id: int
+    base_url: str
+    region: str | None
+    access_token: str | None
+    extensions: Mapping[str, int] = field(default_factory=dict)
+    generic: GenericVoip = GenericVoip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole configuration, checked."""
+
+    http: Http
+    database: Path
+    workers: int
+    kommo: Integration
+    policy: Policy
+    recordings: Recordings
+    admin_token: str | None
+    log: Log
+    accounts: Mapping[int, Account]
