@@ -14,10 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
+from typing import Self
 
 from calllogd.domain.call import Call, CallKey, CallState, Facts
 from calllogd.domain.merge import CallEvent
 from calllogd.domain.phone import masked
+from calllogd.errors import ConfigError
 from calllogd.ports import Pause
 
 _log = logging.getLogger(__name__)
@@ -71,9 +73,7 @@ def set_up(*, file: Path | None, form: str, level: str) -> None:
 
     May be called again to change any of it. A file that was renamed or removed is opened anew.
     """
-    handler: logging.Handler = (
-        logging.StreamHandler(sys.stderr) if file is None else WatchedFileHandler(file, encoding="utf-8")
-    )
+    handler = logging.StreamHandler(sys.stderr) if file is None else _File.open(file)
     handler.setFormatter(_Json() if form == "json" else _Logfmt())
     root = logging.getLogger()
     for old in root.handlers[:]:
@@ -83,6 +83,27 @@ def set_up(*, file: Path | None, form: str, level: str) -> None:
     root.setLevel(level.upper())
     for noisy in ("huey", "aiosqlite", "asyncio", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+class _File(WatchedFileHandler):
+    """A log file that may be renamed; when it cannot be written, lines go to standard error."""
+
+    @classmethod
+    def open(cls, file: Path) -> Self:
+        """Open the file; raises ConfigError when it cannot be written."""
+        try:
+            return cls(file, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"log.file: {file} cannot be written: {error.strerror}") from error
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(self.format(record) + "\n")
 
 
 class _Lines(logging.Formatter):

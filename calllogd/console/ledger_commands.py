@@ -1,10 +1,11 @@
 """Commands that read the ledger or mark calls in it: status, calls, show, retry."""
 
 import argparse
+import sys
 import time
 
 from calllogd.config import Settings
-from calllogd.console.exits import EX_FAILED, EX_OK
+from calllogd.console.exits import EX_FAILED, EX_OK, EX_USAGE
 from calllogd.console.parts import ledger
 from calllogd.console.words import (
     call_json,
@@ -124,8 +125,10 @@ async def retry(settings: Settings, arguments: argparse.Namespace) -> int:
     if (arguments.account is None) == (arguments.state is None) or (
         arguments.account and not arguments.call_id
     ):
-        out("calllogd retry: name a call (ACCOUNT CALL_ID), or all failed ones (--state failed)")
-        return EX_FAILED
+        sys.stderr.write(
+            "calllogd retry: name a call (ACCOUNT CALL_ID) or all failed ones (--state failed)\n"
+        )
+        return EX_USAGE
     key = None if arguments.account is None else CallKey(arguments.account, arguments.call_id)
     async with ledger(settings) as found:
         number = await found.retry(key, time.time())

@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
         "--state", choices=[state.value for state in CallState], metavar="S", help="in one state"
     )
     listing.add_argument("--phone", metavar="P", help="with these digits in the number")
-    listing.add_argument("--limit", type=int, default=50, metavar="N", help="how many at most (50)")
+    listing.add_argument("--limit", type=_positive, default=50, metavar="N", help="how many at most (50)")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     show = add(
         "show", "tell one call's whole story: what arrived, what was done, and why it stands where it does"
@@ -167,6 +167,13 @@ def _parser() -> argparse.ArgumentParser:
     retry.add_argument("--state", choices=["failed"], help="all failed calls")
     add("check", "check configuration, database, disk and each account's token, rights and clock")
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("should be 1 or more")
+    return number
 
 
 def _add_init(parser: argparse.ArgumentParser) -> None:

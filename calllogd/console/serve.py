@@ -58,31 +58,25 @@ async def _serve(settings: Settings, reload: Callable[[], Settings], listening: 
         (signal.SIGHUP, Asked.RELOAD),
     ):
         loop.add_signal_handler(number, asked.put_nowait, meaning)
-    while await _run(settings, listening, asked) is Asked.RELOAD:
-        notify("RELOADING=1")
-        settings = _reloaded(settings, reload)
+    proven: Settings | None = None
+    following: Settings | None = settings
+    while following is not None:
+        try:
+            proven, following = following, await _run(following, reload, listening, asked)
+        except ConfigError as error:
+            # The new configuration reads well, but its ledger cannot be opened.
+            if proven is None or proven is following:
+                raise
+            _refused(error, proven)
+            following = proven
     notify("STOPPING=1")
     _log.info("stopped")
 
 
-def _reloaded(settings: Settings, reload: Callable[[], Settings]) -> Settings:
-    """Return the new settings, or the old ones when the new are wrong."""
-    log = settings.log
-    try:
-        new = reload()
-    except ConfigError as error:
-        for mistake in error.mistakes:
-            _log.error("the configuration is not taken over: %s", mistake)
-        set_up(file=log.file, form=log.format, level=log.level)
-        return settings
-    set_up(file=new.log.file, form=new.log.format, level=new.log.level)
-    if new.http.listen != settings.http.listen:
-        _log.warning("http.listen has changed: that takes a restart")
-    return new
-
-
-async def _run(settings: Settings, listening: socket.socket, asked: asyncio.Queue[Asked]) -> Asked:
-    """Serve with one configuration; return what was asked for in the end."""
+async def _run(
+    settings: Settings, reload: Callable[[], Settings], listening: socket.socket, asked: asyncio.Queue[Asked]
+) -> Settings | None:
+    """Serve with one configuration; return the one to go on with, None to stop."""
     async with parts(settings) as built:
         loop = asyncio.get_running_loop()
 
@@ -94,16 +88,44 @@ async def _run(settings: Settings, listening: socket.socket, asked: asyncio.Queu
         gc.freeze()
         gc.set_threshold(GC_OBJECTS, 20, 20)
         await built.calls.probe_paused(built.clock.now())
-        await built.queue.open(answer)
         runner = await _listen(built, listening)
-        notify("READY=1")
-        _log.info("listening on %s", _address(listening))
+        following: Settings | None = None
         try:
-            return await _watch(built, asked)
+            await built.queue.open(answer)
+            notify("READY=1")
+            _log.info("listening on %s", _address(listening))
+            while await _watch(built, asked) is Asked.RELOAD:
+                notify("RELOADING=1")
+                if (following := _reloaded(settings, reload)) is not None:
+                    break
+                notify("READY=1")
+            return following
         finally:
-            await runner.cleanup()
+            if following is None:
+                await runner.cleanup()
             await built.queue.close()
             await built.worker.close(PATIENCE_S)
+            # Before a reload, webhooks are accepted until the next configuration takes over.
+            await runner.cleanup()
+
+
+def _reloaded(settings: Settings, reload: Callable[[], Settings]) -> Settings | None:
+    """Return the new settings, None when they are wrong; either way the log is opened anew."""
+    try:
+        new = reload()
+        set_up(file=new.log.file, form=new.log.format, level=new.log.level)
+    except ConfigError as error:
+        _refused(error, settings)
+        return None
+    if new.http.listen != settings.http.listen:
+        _log.warning("http.listen has changed: that takes a restart")
+    return new
+
+
+def _refused(error: ConfigError, kept: Settings) -> None:
+    set_up(file=kept.log.file, form=kept.log.format, level=kept.log.level)
+    for mistake in error.mistakes:
+        _log.error("the configuration is not taken over: %s", mistake)
 
 
 async def _watch(built: Parts, asked: asyncio.Queue[Asked]) -> Asked:

@@ -1,5 +1,6 @@
 """Words to systemd, for units of Type=notify; nothing is said where there is no systemd."""
 
+import contextlib
 import os
 import socket
 
@@ -11,7 +12,9 @@ def notify(state: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    with socket.socket(socket.AF_UNIX, kind) as channel, contextlib.suppress(OSError):
+        # Nobody listening is no reason for the daemon to die.
         channel.connect(address)
         channel.sendall(state.encode())
 

@@ -1,6 +1,7 @@
 """What the commands print, in plain words."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -168,4 +169,5 @@ def table(
         cells = [escape(str(cell)) for cell in row]
         printed.add_row(*cells, style=styles.get(str(row[0])))
     # A pipe has no width; a narrow default would tear the columns apart for whoever greps them.
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(printed)
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    Console(width=None if known else PIPE_WIDTH).print(printed)

@@ -72,7 +72,7 @@ class Database:
         except sqlite3.Error as error:
             await self.close()
             raise ConfigError(f"database.url: {self.path} cannot be used: {error}") from error
-        except ConfigError:
+        except BaseException:
             await self.close()
             raise
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -14,8 +15,8 @@ from rich.table import Table
 
 from calllogd.console.demo.plays import ACCOUNT, APPEARING, APPEARS, CHAOS, OTHER_ACCOUNT, PLAYS, Play, crowd
 from calllogd.console.demo.promises import FINAL, Counted, count
-from calllogd.console.demo.stage import Stage, command, stage
-from calllogd.console.exits import EX_FAILED, EX_OK
+from calllogd.console.demo.stage import Stage, command, environment, stage
+from calllogd.console.exits import EX_FAILED, EX_INTERRUPTED, EX_OK
 from calllogd.console.parts import ledger
 from calllogd.console.words import out, place
 from calllogd.database.voip_calls import LedgerOfCalls
@@ -36,10 +37,16 @@ _COLOURS = {CallState.LOGGED: "green", CallState.IN_DOUBT: "yellow", CallState.F
 
 def run(*, chaos: bool, keep: bool) -> int:
     """Play, show what happens, and end with the table of promises; return 0 only if all hold."""
-    return asyncio.run(_run(chaos=chaos, keep=keep))
+    try:
+        return asyncio.run(_run(chaos=chaos, keep=keep))
+    except asyncio.CancelledError:
+        return EX_INTERRUPTED
 
 
 async def _run(*, chaos: bool, keep: bool) -> int:
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     plays = [*PLAYS, *crowd(CROWD)] if chaos else list(PLAYS)
     with tempfile.TemporaryDirectory(prefix="calllogd-demo-") as folder:
         async with stage(Path(folder), rate=CHAOS_RATE if chaos else RATE) as on:
@@ -68,20 +75,23 @@ async def _play(
         doing.append(asyncio.create_task(_kill(on)))
     console = Console()
     found: dict[CallKey, Call] = {}
-    with Live(console=console, refresh_per_second=10, transient=False, auto_refresh=False) as live:
-        until = time.monotonic() + SETTLE_S
-        while time.monotonic() < until:
-            found = await _calls(calls, len(plays))
-            if console.is_terminal:
-                live.update(_table(plays, found), refresh=True)
-            ended = all(play.key in found and found[play.key].state in FINAL for play in plays)
-            if ended and all(task.done() for task in doing):
-                break
-            await asyncio.sleep(0.1)
-        live.update(_table(plays, found), refresh=True)
-    for task in doing:
-        task.cancel()
-    for result in await asyncio.gather(*doing, return_exceptions=True):
+    try:
+        with Live(console=console, refresh_per_second=10, transient=False, auto_refresh=False) as live:
+            until = time.monotonic() + SETTLE_S
+            while time.monotonic() < until:
+                found = await _calls(calls, len(plays))
+                if console.is_terminal:
+                    live.update(_table(plays, found), refresh=True)
+                ended = all(play.key in found and found[play.key].state in FINAL for play in plays)
+                if ended and all(task.done() for task in doing):
+                    break
+                await asyncio.sleep(0.1)
+            live.update(_table(plays, found), refresh=True)
+    finally:
+        for task in doing:
+            task.cancel()
+        results = await asyncio.gather(*doing, return_exceptions=True)
+    for result in results:
         if isinstance(result, Exception):
             raise result
     return found
@@ -107,7 +117,9 @@ async def _appear(on: Stage, calls: LedgerOfCalls) -> None:
         await asyncio.sleep(0.1)
     on.kommo.account(ACCOUNT).add_contact("Eve, who appeared later", phones=[APPEARING])
     line = command("retry", "--config", str(on.daemon.config), str(ACCOUNT), APPEARS.call_id)
-    process = await asyncio.create_subprocess_exec(*line, stdout=asyncio.subprocess.DEVNULL)
+    process = await asyncio.create_subprocess_exec(
+        *line, stdout=asyncio.subprocess.DEVNULL, env=environment()
+    )
     await process.wait()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import secrets
 import signal
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 import aiohttp
 
 from calllogd.config import Settings, load
+from calllogd.config.reader import ENVIRONMENT
 from calllogd.console.demo.plays import ACCOUNT, KNOWN, OTHER_ACCOUNT, Play
 from calllogd.domain.call import CallKey
 from calllogd.errors import CalllogdError
@@ -62,7 +64,7 @@ class Daemon:
     def start(self) -> None:
         """Start the process."""
         self.process = subprocess.Popen(  # noqa: S603  our own interpreter
-            command("--config", str(self.config)), stdin=subprocess.DEVNULL
+            command("--config", str(self.config)), stdin=subprocess.DEVNULL, env=environment()
         )
 
     def kill(self) -> None:
@@ -147,6 +149,11 @@ async def stage(folder: Path, *, rate: int) -> AsyncIterator[Stage]:
 def command(*arguments: str) -> list[str]:
     """Return the command line of calllogd with these arguments."""
     return [sys.executable, "-m", "calllogd", *arguments]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment without settings: those of this machine are none of the demo's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT)}
 
 
 def _people(kommo: SandboxKommo) -> None:
