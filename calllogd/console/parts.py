@@ -21,9 +21,6 @@ from calllogd.voip.provider.generic import Generic
 from calllogd.voip.usecase.add_call import AddCallUseCase, Timing
 from calllogd.voip.usecase.save_call_event import Provider, SaveCallEventUseCase
 
-PROVIDERS = frozenset({"generic"})
-"""Names of the VoIP services that have an address."""
-
 
 class SystemClock:
     """The machine's clock."""

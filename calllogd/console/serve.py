@@ -12,12 +12,13 @@ from enum import Enum
 from aiohttp import web
 
 from calllogd.config import Settings
-from calllogd.console.parts import PROVIDERS, Parts, parts
+from calllogd.console.parts import Parts, parts
 from calllogd.console.systemd import notify, watchdog_s
 from calllogd.errors import ConfigError, StorageError
 from calllogd.log import set_up
 from calllogd.voip.task.add_call import AddCallTask
 from calllogd.web.app import make_app
+from calllogd.web.desk import Desk, Services
 
 SWEEP_S = 1.0
 HEALTH_S = 5.0
@@ -58,23 +59,31 @@ async def _serve(settings: Settings, reload: Callable[[], Settings], listening: 
         (signal.SIGHUP, Asked.RELOAD),
     ):
         loop.add_signal_handler(number, asked.put_nowait, meaning)
+    desk = Desk()
+    runner = await _listen(desk, listening)
     proven: Settings | None = None
     following: Settings | None = settings
-    while following is not None:
-        try:
-            proven, following = following, await _run(following, reload, listening, asked)
-        except ConfigError as error:
-            # The new configuration reads well, but its ledger cannot be opened.
-            if proven is None or proven is following:
-                raise
-            _refused(error, proven)
-            following = proven
-    notify("STOPPING=1")
+    try:
+        while following is not None:
+            try:
+                proven, following = following, await _run(following, reload, desk, runner, asked)
+            except ConfigError as error:
+                # The new configuration reads well, but its ledger cannot be opened.
+                if proven is None or proven is following:
+                    raise
+                _refused(error, proven)
+                following = proven
+    finally:
+        await runner.cleanup()
     _log.info("stopped")
 
 
 async def _run(
-    settings: Settings, reload: Callable[[], Settings], listening: socket.socket, asked: asyncio.Queue[Asked]
+    settings: Settings,
+    reload: Callable[[], Settings],
+    desk: Desk,
+    runner: web.AppRunner,
+    asked: asyncio.Queue[Asked],
 ) -> Settings | None:
     """Serve with one configuration; return the one to go on with, None to stop."""
     async with parts(settings) as built:
@@ -88,12 +97,12 @@ async def _run(
         gc.freeze()
         gc.set_threshold(GC_OBJECTS, 20, 20)
         await built.calls.probe_paused(built.clock.now())
-        runner = await _listen(built, listening)
         following: Settings | None = None
         try:
             await built.queue.open(answer)
+            await desk.put(_services(built))
             notify("READY=1")
-            _log.info("listening on %s", _address(listening))
+            _log.info("listening on %s", ", ".join(map(_address, runner.addresses)))
             while await _watch(built, asked) is Asked.RELOAD:
                 notify("RELOADING=1")
                 if (following := _reloaded(settings, reload)) is not None:
@@ -102,11 +111,12 @@ async def _run(
             return following
         finally:
             if following is None:
+                notify("STOPPING=1")
                 await runner.cleanup()
+            # Before a reload, webhooks are accepted while the workers finish.
             await built.queue.close()
             await built.worker.close(PATIENCE_S)
-            # Before a reload, webhooks are accepted until the next configuration takes over.
-            await runner.cleanup()
+            await desk.clear()
 
 
 def _reloaded(settings: Settings, reload: Callable[[], Settings]) -> Settings | None:
@@ -169,18 +179,19 @@ async def _tell_watchdog(built: Parts) -> None:
     await asyncio.Event().wait()
 
 
-async def _listen(built: Parts, listening: socket.socket) -> web.AppRunner:
-    app = make_app(
-        providers=built.providers,
-        provider_names=PROVIDERS,
-        save_call_event=built.save_call_event,
-        ready=lambda: _ready(built),
+async def _listen(desk: Desk, listening: socket.socket) -> web.AppRunner:
+    runner = web.AppRunner(
+        make_app(desk), access_log=None, shutdown_timeout=CLOSE_HTTP_S, auto_decompress=False
     )
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_HTTP_S, auto_decompress=False)
     await runner.setup()
-    # A copy: closing the site closes its socket, and a reload goes on listening on the same one.
-    await web.SockSite(runner, listening.dup(), backlog=BACKLOG).start()
+    await web.SockSite(runner, listening, backlog=BACKLOG).start()
     return runner
+
+
+def _services(built: Parts) -> Services:
+    return Services(
+        providers=built.providers, save_call_event=built.save_call_event, ready=lambda: _ready(built)
+    )
 
 
 async def _ready(built: Parts) -> None:
@@ -209,6 +220,6 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         yield listening
 
 
-def _address(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
+def _address(name: tuple[str, int]) -> str:
+    host, port = name[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,41 +1,37 @@
 """Where a webhook becomes a row: POST /voip/{provider}/{account_id}."""
 
 import asyncio
-from collections.abc import Mapping
 
 import msgspec
 from aiohttp import web
 
 from calllogd.errors import InputRefused
-from calllogd.voip.usecase.save_call_event import Provider, SaveCallEventUseCase
+from calllogd.web.desk import DESK_KEY
 
 BODY_BYTES = 64 * 1024
 BODY_S = 10.0
 """How long a body may take to come."""
 
-Providers = Mapping[tuple[str, str], Provider]
-"""VoIP services by their name and account id, as both stand in the address."""
+PROVIDERS = frozenset({"generic"})
+"""Names of the VoIP services that have an address."""
 
-PROVIDERS_KEY = web.AppKey("PROVIDERS_KEY", Mapping[tuple[str, str], Provider])
-PROVIDER_NAMES_KEY = web.AppKey("PROVIDER_NAMES_KEY", frozenset[str])
 _encode = msgspec.json.Encoder().encode
-
-SAVE_CALL_EVENT_KEY = web.AppKey("SAVE_CALL_EVENT_KEY", SaveCallEventUseCase)
 
 
 async def receive_event(request: web.Request) -> web.Response:
     """Store an event of a VoIP service; 202 once it is on disk."""
     name, account_id = request.match_info["provider"], request.match_info["account_id"]
-    if name not in request.app[PROVIDER_NAMES_KEY]:
+    if name not in PROVIDERS:
         raise InputRefused("not_found", "there is no such VoIP service")
     body = await _body(request)
-    provider = request.app[PROVIDERS_KEY].get((name, account_id))
-    if provider is None:
-        # The same as for a wrong token: nobody learns which accounts there are.
-        raise InputRefused("unauthorized", "the account's bearer token or signature is needed")
-    key, accepted = await request.app[SAVE_CALL_EVENT_KEY].execute(
-        f"voip:{name}", provider, request.headers, body
-    )
+    async with request.app[DESK_KEY].services() as services:
+        provider = services.providers.get((name, account_id))
+        if provider is None:
+            # The same as for a wrong token: nobody learns which accounts there are.
+            raise InputRefused("unauthorized", "the account's bearer token or signature is needed")
+        key, accepted = await services.save_call_event.execute(
+            f"voip:{name}", provider, request.headers, body
+        )
     answer = {"call_id": key.call_id, "state": accepted.state, "duplicate": accepted.duplicate}
     return web.Response(status=202, body=_encode(answer), content_type="application/json")
 

@@ -22,6 +22,7 @@ from calllogd.errors import StorageError
 from calllogd.voip.provider.generic import Generic
 from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
 from calllogd.web.app import make_app
+from calllogd.web.desk import Desk, Services
 from calllogd.web.problems import PROBLEMS
 from tests.fakes import ACCOUNT, ManualClock
 
@@ -46,12 +47,12 @@ async def client(
     clock: ManualClock,
     aiohttp_client: Callable[[web.Application], Awaitable[Client]],
 ) -> Client:
-    app = make_app(
+    services = Services(
         providers={("generic", str(ACCOUNT)): Generic(ACCOUNT, token=TOKEN, signing_secret=None)},
-        provider_names=frozenset({"generic"}),
         save_call_event=SaveCallEventUseCase(calls=ledger, clock=clock),
         ready=database.ping,
     )
+    app = make_app(Desk(services))
     return await aiohttp_client(app)
 
 
@@ -318,3 +319,35 @@ async def test_nothing_that_is_sent_gives_a_5xx_and_what_is_refused_leaves_nothi
     else:
         assert 400 <= (await problem_of(answer))["status"] < 500
         assert stored(ledger_path) == before
+
+
+async def test_a_request_waits_while_there_is_nothing_to_work_with(database: Database) -> None:
+    desk = Desk()
+    waiting = asyncio.create_task(_ready(desk))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    services = Services(providers={}, save_call_event=never(), ready=database.ping)
+    await desk.put(services)
+    assert await waiting is services
+    await desk.clear()
+
+
+async def test_services_are_taken_away_only_when_nobody_uses_them(database: Database) -> None:
+    desk = Desk(Services(providers={}, save_call_event=never(), ready=database.ping))
+    async with desk.services():
+        clearing = asyncio.create_task(desk.clear())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not clearing.done()
+    await clearing
+
+
+async def _ready(desk: Desk) -> Services:
+    async with desk.services() as services:
+        await services.ready()
+        return services
+
+
+def never() -> SaveCallEventUseCase:
+    """A use case that no test here calls."""
+    return SaveCallEventUseCase.__new__(SaveCallEventUseCase)
