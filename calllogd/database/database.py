@@ -26,6 +26,8 @@ _PRAGMAS = (
     "synchronous=FULL",
     "foreign_keys=ON",
     "cache_size=-8192",
+    # Each checkpoint holds up the commit that it falls on: rarely enough, and it is not among a hundred.
+    "wal_autocheckpoint=8000",
     "temp_store=MEMORY",  # else every statement of many rows makes and removes a temporary file
 )
 

@@ -24,6 +24,9 @@ TAKE = 500
 CALM_S = 0.05
 """Pause after a burst of rings: those who answer have enough to do, and taking holds up the writer."""
 
+BREATH_S = 0.01
+"""Pause after any ring, for the same reason; the first after a silence is answered at once."""
+
 BUSY_S = 10.0
 
 ADD_CALL = f"{__name__}.add_call"
@@ -72,8 +75,14 @@ class Doorbell(SqliteStorage):  # type: ignore[misc]  # huey has no types
                 self._rung.wait(POLL_S)
                 self._rung.clear()
                 self._taken.extend(self._take())
-                self._pause_s = CALM_S if len(self._taken) >= self._most else 0.0
+                self._pause_s = self._rest_s()
             return self._taken.popleft() if self._taken and not self._hushed.is_set() else None
+
+    def _rest_s(self) -> float:
+        """Return how long nothing is taken after what has just been."""
+        if not self._taken:
+            return 0.0
+        return CALM_S if len(self._taken) >= self._most else BREATH_S
 
     def read_schedule(self, ts: object) -> list[bytes]:
         """Return nothing: times to come stand in the ledger."""
