@@ -147,7 +147,8 @@ async def retry(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _unknown(key: CallKey) -> int:
-    out(
-        f"There is no call {key.call_id} of account {key.account_id}; `calllogd calls` lists those there are."
+    sys.stderr.write(
+        f"calllogd: there is no call {key.call_id} of account {key.account_id};"
+        " `calllogd calls` lists those there are\n"
     )
     return EX_FAILED

@@ -195,7 +195,7 @@ async def test_show(here: Installation) -> None:
 async def test_a_call_that_is_not_there(here: Installation, words: list[str]) -> None:
     finished = await here.run(*words, ACCOUNT, "never-heard-of")
     assert finished.code == EX_FAILED
-    assert "There is no call never-heard-of" in finished.said
+    assert "there is no call never-heard-of" in finished.said
     assert f"account {ACCOUNT}" in finished.said
 
 

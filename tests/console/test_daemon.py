@@ -109,19 +109,9 @@ async def test_a_signal_stops_it_and_what_is_in_flight_is_finished(
     assert daemon.errors == ""
 
 
-async def test_it_stops_in_time_although_kommo_never_answers(here: Installation) -> None:
+async def test_it_stops_in_time_although_kommo_and_senders_keep_it_waiting(here: Installation) -> None:
     here.sections["kommo"]["timeout"] = 60
     here.kommo.faults.add(Fault(FaultKind.TIMEOUT_AFTER, method="POST", times=1))
-    daemon = here.daemon()
-    await daemon.ready()
-    await here.send(webhook("c1"))
-    await until(lambda: here.asked("POST", "/calls"))
-    assert await daemon.stop() == 0
-    assert (await here.calls())[ACCOUNT, "c1"]["state"] != "logged"
-    assert len(here.entries("c1")) == 1
-
-
-async def test_it_stops_in_time_although_senders_keep_it_waiting(here: Installation) -> None:
     daemon = here.daemon()
     await daemon.ready()
     port = int(daemon.url.rpartition(":")[2])
@@ -131,7 +121,10 @@ async def test_it_stops_in_time_although_senders_keep_it_waiting(here: Installat
         writer.write(said.encode())
         await writer.drain()
     await here.send(webhook("c1"))
+    await until(lambda: here.asked("POST", "/calls"))
     assert await daemon.stop() == 0
+    assert (await here.calls())[ACCOUNT, "c1"]["state"] != "logged"
+    assert len(here.entries("c1")) == 1
     for _, writer in slow:
         writer.close()
         with contextlib.suppress(OSError):
@@ -418,9 +411,8 @@ async def test_the_log_tells_the_story_of_a_call(here: Installation, form: str) 
     assert times == sorted(times)
 
 
-@pytest.mark.parametrize("form", ["logfmt", "json"])
-async def test_the_log_tells_no_secrets_and_no_numbers(here: Installation, form: str) -> None:
-    here.sections["log"] |= {"level": "debug", "format": form}
+async def test_the_log_tells_no_secrets_and_no_numbers(here: Installation) -> None:
+    here.sections["log"]["level"] = "debug"
     here.sections["kommo"] |= {"client_secret": "client-secret-client-secret"}
     here.sections["admin"] = {"token": "admin-token-admin-token"}
     here.accounts[0]["extensions"]["199"] = 999

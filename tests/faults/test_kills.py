@@ -149,7 +149,7 @@ async def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
 
 
 async def test_answers_that_are_lost_after_the_commit_double_nothing(here: Installation) -> None:
-    here.sections["queue"]["workers"] = 16
+    here.sections["queue"]["workers"] = 8
     here.sections["kommo"]["timeout"] = 0.5
     for fault in LOST:
         here.kommo.faults.add(fault)
