@@ -21,6 +21,7 @@ from calllogd.web.app import make_app
 from calllogd.web.desk import Desk, Services
 
 SWEEP_S = 1.0
+CHECKPOINT_S = 0.25
 HEALTH_S = 5.0
 CLOSE_HTTP_S = 2.0
 PATIENCE_S = 6.0
@@ -142,6 +143,7 @@ async def _watch(built: Parts, asked: asyncio.Queue[Asked]) -> Asked:
     """Keep what has to run for ever running; return what is asked for, raise what ends any of it."""
     forever = [
         asyncio.create_task(_sweep(built), name="sweep"),
+        asyncio.create_task(_checkpoint(built), name="checkpoint"),
         asyncio.create_task(built.queue.watch(HEALTH_S), name="queue"),
         asyncio.create_task(_tell_watchdog(built), name="watchdog"),
     ]
@@ -166,6 +168,16 @@ async def _sweep(built: Parts) -> None:
         except StorageError as error:
             _log.error("the ledger cannot be swept: %s", error)
         await asyncio.sleep(SWEEP_S)
+
+
+async def _checkpoint(built: Parts) -> None:
+    """Spare the writer the moving of pages, which would hold up whoever waits for a commit."""
+    while True:
+        try:
+            await built.database.checkpoint()
+        except StorageError as error:
+            _log.error("%s", error)
+        await asyncio.sleep(CHECKPOINT_S)
 
 
 async def _tell_watchdog(built: Parts) -> None:

@@ -26,8 +26,7 @@ _PRAGMAS = (
     "synchronous=FULL",
     "foreign_keys=ON",
     "cache_size=-8192",
-    # Each checkpoint holds up the commit that it falls on: rarely enough, and it is not among a hundred.
-    "wal_autocheckpoint=8000",
+    "wal_autocheckpoint=4000",  # by then `checkpoint` has left little to do
     "temp_store=MEMORY",  # else every statement of many rows makes and removes a temporary file
 )
 
@@ -60,6 +59,8 @@ class Database:
         self._committing: asyncio.Future[Any] | None = None
         self._writer: _Connection | None = None
         self._reader: _Connection | None = None
+        self._keeper: _Connection | None = None
+        self._written = False
 
     async def open(self) -> None:
         """Open the file, creating it or bringing its schema up to date.
@@ -71,6 +72,7 @@ class Database:
             await self._writer.submit(self._prepare)
             self._reader = await self._connected()
             await self._reader.submit(lambda connection: connection.execute("PRAGMA query_only=ON"))
+            self._keeper = await self._connected()
         except sqlite3.Error as error:
             await self.close()
             raise ConfigError(f"database.url: {self.path} cannot be used: {error}") from error
@@ -82,10 +84,10 @@ class Database:
         """Finish what is waiting and close the file; safe to call twice."""
         while self._committing is not None:
             await asyncio.wait([self._committing])
-        for connection in (self._reader, self._writer):
+        for connection in (self._keeper, self._reader, self._writer):
             if connection is not None:
                 await connection.close()
-        self._reader = self._writer = None
+        self._keeper = self._reader = self._writer = None
 
     @property
     def waiting(self) -> int:
@@ -125,12 +127,28 @@ class Database:
         )
         await self.write(lambda connection: connection.execute("PRAGMA user_version").fetchone())
 
+    async def checkpoint(self) -> None:
+        """Move what has been written into the database file, beside the writer; raises StorageError.
+
+        Else a commit would now and then have to do it, and everybody would wait for that commit.
+        """
+        if self._keeper is None or not self._written:
+            return
+        self._written = False
+        try:
+            await self._keeper.submit(
+                lambda connection: connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            )
+        except sqlite3.Error as error:
+            raise StorageError(f"{self.path.name} cannot be checkpointed: {error}") from error
+
     def _commit_next(self) -> None:
         """Hand what is waiting to the writer's thread, as one transaction."""
         batch = [self._waiting.popleft() for _ in range(share(len(self._waiting)))]
         if self._writer is None:
             settle(batch, StorageError("the database is closed"))
             return
+        self._written = True
         self._committing = self._writer.submit(lambda connection: self._transact(connection, batch))
         self._committing.add_done_callback(lambda committed: self._committed(batch, committed))
 
