@@ -364,9 +364,9 @@ async def test_systemd_hears_nothing_from_a_daemon_whose_ledger_is_locked(
     here: Installation, systemd: Systemd
 ) -> None:
     await here.daemon().ready(NOTIFY_SOCKET=str(systemd.path), WATCHDOG_USEC="400000")
+    await until(lambda: systemd.times("WATCHDOG=1"))
     with contextlib.closing(sqlite3.connect(here.ledger, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        await until(lambda: systemd.times("WATCHDOG=1"))
         await asyncio.sleep(0.5)  # a ping may have been under way
         before = systemd.times("WATCHDOG=1")
         await asyncio.sleep(1)  # nothing is to come for this long
