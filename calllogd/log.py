@@ -169,7 +169,7 @@ def _identity(key: CallKey, facts: Facts) -> dict[str, object]:
 
 def _quoted(value: object) -> str:
     text = str(value)
-    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+    return text if (text.isalnum() and text.isascii()) or _PLAIN.fullmatch(text) else json.dumps(text)
 
 
 def _utc(seconds: float) -> str:

@@ -101,7 +101,7 @@ async def _run(
         following: Settings | None = None
         try:
             await built.queue.open(answer)
-            await desk.put(_services(built))
+            desk.put(_services(built))
             notify("READY=1")
             _log.info("listening on %s", ", ".join(map(_address, runner.addresses)))
             while await _watch(built, asked) is Asked.RELOAD:

@@ -1,6 +1,6 @@
 """A call as the ledger knows it: facts, entry, state."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -108,6 +108,10 @@ class Recording:
     url: str | None = None
 
 
+NO_RECORDING = Recording()
+"""Nothing is known of a recording."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """What stands in Kommo for a call: a call note on an entity, or an incoming lead with its call note.
@@ -159,7 +163,7 @@ class Call:
     key: CallKey
     facts: Facts
     arrived_at: float
-    recording: Recording = field(default_factory=Recording)
+    recording: Recording = NO_RECORDING
     entry: Entry | None = None
     state: CallState = CallState.PENDING
     revision: int = 1

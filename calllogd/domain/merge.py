@@ -6,10 +6,19 @@ and contradict himself without the entry in Kommo depending on it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from calllogd.domain.call import Call, CallKey, CallStatus, Facts, Outcome, Recording, RecordingState
+from calllogd.domain.call import (
+    NO_RECORDING,
+    Call,
+    CallKey,
+    CallStatus,
+    Facts,
+    Outcome,
+    Recording,
+    RecordingState,
+)
 
 T = TypeVar("T")
 
@@ -30,7 +39,7 @@ class CallEvent:
 
     key: CallKey
     facts: Facts
-    recording: Recording = field(default_factory=Recording)
+    recording: Recording = NO_RECORDING
 
 
 def fold(call: Call | None, event: CallEvent, now: float) -> Call:

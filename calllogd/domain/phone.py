@@ -12,6 +12,8 @@ MATCHED_DIGITS = 10
 
 def digits(phone: str) -> str:
     """Return the digits of a number, of any script, as 0 to 9; empty for a withheld one."""
+    if phone.isascii() and phone[1:].isdigit() and phone[0] == "+":
+        return phone[1:]  # the usual form
     return _NOT_A_DIGIT.sub("", phone if phone.isascii() else phonenumbers.normalize_digits_only(phone))
 
 

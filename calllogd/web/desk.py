@@ -5,9 +5,9 @@ what comes next, so that no sender is turned away.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from aiohttp import web
 
@@ -37,40 +37,46 @@ class Desk:
     def __init__(self, services: Services | None = None) -> None:
         self._services = services
         self._users = 0
-        self._changed = asyncio.Condition()
+        self._there = asyncio.Event()
+        self._unused = asyncio.Event()
 
-    async def put(self, services: Services) -> None:
+    def put(self, services: Services) -> None:
         """Give the requests their services."""
-        async with self._changed:
-            self._services = services
-            self._changed.notify_all()
+        self._services = services
+        self._there.set()
 
     async def clear(self) -> None:
         """Take the services away, and return when nobody uses them any more."""
-        async with self._changed:
-            self._services = None
-            await self._changed.wait_for(lambda: self._users == 0)
+        self._services = None
+        self._there.clear()
+        while self._users:
+            self._unused.clear()
+            await self._unused.wait()
 
-    @asynccontextmanager
-    async def services(self) -> AsyncIterator[Services]:
-        """Give a request the services once they are there; raises Overloaded when they do not come."""
-        services = self._services or await self._awaited()
+    async def services(self) -> Self:
+        """Return what gives the services when entered: `with await desk.services() as services`.
+
+        Waits until they are there; raises Overloaded when they do not come.
+        """
+        if self._services is None:
+            try:
+                async with asyncio.timeout(WAIT_S):
+                    while self._services is None:
+                        await self._there.wait()
+            except TimeoutError:
+                raise Overloaded(RETRY_S) from None
+        return self
+
+    def __enter__(self) -> Services:
+        if self._services is None:
+            raise Overloaded(RETRY_S)
         self._users += 1
-        try:
-            yield services
-        finally:
-            self._users -= 1
-            if self._services is None:
-                async with self._changed:
-                    self._changed.notify_all()
+        return self._services
 
-    async def _awaited(self) -> Services:
-        try:
-            async with asyncio.timeout(WAIT_S), self._changed:
-                await self._changed.wait_for(lambda: self._services is not None)
-        except TimeoutError:
-            raise Overloaded(RETRY_S) from None
-        return self._services or await self._awaited()
+    def __exit__(self, *exception: object) -> None:
+        self._users -= 1
+        if self._users == 0:
+            self._unused.set()
 
 
 DESK_KEY = web.AppKey("DESK_KEY", Desk)

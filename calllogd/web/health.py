@@ -15,7 +15,7 @@ async def healthz(_request: web.Request) -> web.Response:
 async def readyz(request: web.Request) -> web.Response:
     """Tell whether the ledger and the queue can be used, after trying both."""
     try:
-        async with request.app[DESK_KEY].services() as services:
+        with await request.app[DESK_KEY].services() as services:
             await services.ready()
     except CalllogdError as error:
         return problem("not_ready", str(error), headers={"Retry-After": "5"})

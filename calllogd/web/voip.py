@@ -24,7 +24,7 @@ async def receive_event(request: web.Request) -> web.Response:
     if name not in PROVIDERS:
         raise InputRefused("not_found", "there is no such VoIP service")
     body = await _body(request)
-    async with request.app[DESK_KEY].services() as services:
+    with await request.app[DESK_KEY].services() as services:
         provider = services.providers.get((name, account_id))
         if provider is None:
             # The same as for a wrong token: nobody learns which accounts there are.

@@ -327,14 +327,14 @@ async def test_a_request_waits_while_there_is_nothing_to_work_with(database: Dat
     await asyncio.sleep(0)
     assert not waiting.done()
     services = Services(providers={}, save_call_event=never(), ready=database.ping)
-    await desk.put(services)
+    desk.put(services)
     assert await waiting is services
     await desk.clear()
 
 
 async def test_services_are_taken_away_only_when_nobody_uses_them(database: Database) -> None:
     desk = Desk(Services(providers={}, save_call_event=never(), ready=database.ping))
-    async with desk.services():
+    with await desk.services():
         clearing = asyncio.create_task(desk.clear())
         for _ in range(3):
             await asyncio.sleep(0)
@@ -343,7 +343,7 @@ async def test_services_are_taken_away_only_when_nobody_uses_them(database: Data
 
 
 async def _ready(desk: Desk) -> Services:
-    async with desk.services() as services:
+    with await desk.services() as services:
         await services.ready()
         return services
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from calllogd.domain.call import (
+    NO_RECORDING,
     CallKey,
     CallStatus,
     Direction,
@@ -155,7 +156,7 @@ def _recording(event: _Event) -> Recording:
     if event.event == "recording.failed":
         return Recording(state=RecordingState.NEVER)
     if event.recording_url is None or event.event not in ("call.ended", "recording.ready"):
-        return Recording()
+        return NO_RECORDING
     if not _is_safe(event.recording_url):
         raise InputRefused("invalid", "recording_url should be an https address (http only to loopback)")
     return Recording(state=RecordingState.EXPECTED, url=event.recording_url)
