@@ -6,16 +6,21 @@
     ├── Overloaded           more is coming in than can be stored: 503, the sender comes again
     ├── StorageError         the ledger cannot be written (disk full, locked): 503, nothing was acknowledged
     ├── LeaseLost            another worker holds the call now: this one steps back, nothing was sent
+    ├── NumberTaken          another call of the number is getting its incoming lead: this one waits
     └── KommoError           what Kommo, or the way to it, answered to a request
         ├── TransientError   nothing was done: the same request may be sent again later
         ├── AccountPaused    nothing was done: the account as a whole is not served (401, 402, 403)
         ├── NobodyHasNumber  nothing was done: no contact or company has the number
         ├── PermanentError   nothing was done, and the same request will never work
+        │   └── Gone         there is nothing at the address that the request speaks of
         └── OutcomeUnknown   the request left, its answer did not come: look before anything is repeated
 
 The split below KommoError is by one question: is it certain that Kommo did nothing? It is made
 once, in `calllogd.kommo`, and no other module looks at a status code.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 
 class CalllogdError(Exception):
@@ -65,6 +70,12 @@ class LeaseLost(CalllogdError):
     code = "lease_lost"
 
 
+class NumberTaken(CalllogdError):
+    """An incoming lead of the number is being created, or has been, for another call; nothing was sent."""
+
+    code = "number_taken"
+
+
 class KommoError(CalllogdError):
     """A request to Kommo did not bring what it was sent for; `request_id` is Kommo's own, if it gave one."""
 
@@ -93,15 +104,30 @@ class AccountPaused(KommoError):
 
 
 class NobodyHasNumber(KommoError):
-    """Nothing was done: no contact and no company of the account has the call's number."""
+    """Nothing was done: no contact and no company of the account has the call's number.
+
+    `answer` is Kommo's, for requests with several calls, of which some may have been made all the same.
+    """
 
     code = "nobody_has_number"
+
+    def __init__(
+        self, reason: str, *, request_id: str | None = None, answer: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(reason, request_id=request_id)
+        self.answer = answer or {}
 
 
 class PermanentError(KommoError):
     """Nothing was done, and sending the same again would be refused again."""
 
     code = "refused"
+
+
+class Gone(PermanentError):
+    """Nothing was done: what the request speaks of is not there, or no longer."""
+
+    code = "gone"
 
 
 class OutcomeUnknown(KommoError):

@@ -1,12 +1,12 @@
 """What the use cases need of the world outside: each port is small and speaks the domain's words."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from calllogd.domain.call import Call, CallKey, CallState, Entry
+from calllogd.domain.call import Call, CallKey, CallState, EntityRef, Entry, IncomingLead, LeadState
 from calllogd.domain.merge import CallEvent
-from calllogd.errors import AccountPaused
+from calllogd.errors import AccountPaused, KommoError
 
 Before = Callable[[], Awaitable[None]]
 """Awaited when it is a request's turn, right before it leaves; what it raises keeps it from leaving."""
@@ -24,11 +24,15 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What became of a message: the call's state, and whether it said nothing new, or was the first."""
+    """What became of a message: the call's state, and whether it said nothing new, or was the first.
+
+    `rev` is that of the call result that counts now, None if there is none.
+    """
 
     state: CallState
     duplicate: bool
     new: bool
+    rev: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +50,11 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Kommo's word on a request: the entry it made or found, and Kommo's id of the request."""
+    """Kommo's word on a request: the entry or task it made or found, and Kommo's id of the request."""
 
     entry: Entry | None
     request_id: str | None = None
+    task_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +124,10 @@ class VoipCalls(Protocol):
     async def save(self, call: Call, now: float, lease_s: float, note: Note | None = None) -> Call:
         """Write what the holder of a call did with it, extend the lease, and return the call as it is now.
 
-        Facts and revision are not written: they are those who report the call's to change, also meanwhile.
-        Raises LeaseLost when the call is held no longer; then nothing is written.
+        What was reported of the call is not written: that is the reporters' to change, also meanwhile. What
+        became of `lead` is written for all calls of the number. Raises LeaseLost when the call is held no
+        longer, and NumberTaken when it is about to create an incoming lead while another call of the number
+        is, or has made one; then nothing is written.
         """
         ...
 
@@ -131,14 +138,22 @@ class VoipCalls(Protocol):
         """
         ...
 
+    async def close_lead(self, call: Call, now: float) -> bool:
+        """Mark the incoming lead that the call is leaving as declined, unless other calls stand on it.
+
+        Returns whether it may be declined in Kommo. From then on no call is put on it. Idempotent.
+        """
+        ...
+
     async def pause(self, account_id: int, cause: AccountPaused, now: float) -> Pause:
         """Hold back an account's calls until a time that grows with each pause in a row."""
         ...
 
     async def due(self, account_id: int | None, now: float, limit: int) -> Sequence[CallKey]:
-        """Return up to `limit` calls that are due and that nobody holds, the longest waiting first.
+        """Return up to `limit` calls that are due and that nobody holds.
 
-        With None for the account: of all accounts, no account taking more than its share of `limit`.
+        First those that are to become incoming leads, then other new entries, then amendments; of each kind
+        the longest waiting. With None for the account: of all, no account taking more than its share.
         """
         ...
 
@@ -156,14 +171,61 @@ class Crm(Protocol):
         """
         ...
 
+    async def log_calls(self, calls: Sequence[Call], before: Before) -> Mapping[CallKey, Answer | KommoError]:
+        """Create calls of one account with one request; return what became of each.
+
+        Not idempotent. Raises what concerns them all.
+        """
+        ...
+
     async def create_incoming_lead(self, call: Call, before: Before) -> Answer:
         """Create an incoming lead with the number, its call note included. Not idempotent."""
+        ...
+
+    async def add_note(self, call: Call, on: EntityRef, before: Before) -> Answer:
+        """Create the call's note on an entity. Not idempotent."""
+        ...
+
+    async def add_task(self, call: Call, on: EntityRef, before: Before) -> Answer:
+        """Create the task of the call's result on an entity. Not idempotent."""
         ...
 
     async def find(self, call: Call, since: float) -> Answer:
         """Return the entry with the call's id made after Unix second `since`, if there is one."""
         ...
 
+    async def find_note(self, call: Call, on: EntityRef) -> Answer:
+        """Return the call's entry on an entity, if there is one."""
+        ...
+
+    async def find_task(self, call: Call, on: EntityRef) -> Answer:
+        """Return the task of the call's result on an entity, if there is one."""
+        ...
+
     async def amend(self, call: Call) -> Answer:
         """Write the call as it is known now into its entry's note, and return the entry. Idempotent."""
+        ...
+
+    async def neutralise(self, call: Call, left: Entry) -> Answer:
+        """Empty the note of an entry that the call has left, and let it say where to. Idempotent."""
+        ...
+
+    async def check_lead(self, call: Call, lead: IncomingLead) -> LeadState:
+        """Return what has become of an incoming lead."""
+        ...
+
+    async def decline(self, call: Call, lead_uid: str) -> Answer:
+        """Decline an incoming lead. Idempotent; raises PermanentError when it is open no longer."""
+        ...
+
+    async def hand_over(self, call: Call, contact_id: int | None, to: EntityRef) -> None:
+        """Give the caller's number to a contact or company, or link his contact to a lead. Idempotent."""
+        ...
+
+
+class Recordings(Protocol):
+    """The files of recordings."""
+
+    async def delete(self, key: CallKey) -> None:
+        """Delete the call's recording, if there is one; raises StorageError."""
         ...

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from calllogd.domain.call import (
@@ -11,16 +11,19 @@ from calllogd.domain.call import (
     CallKey,
     CallStatus,
     Direction,
+    EntityRef,
     EntityType,
     Entry,
     Facts,
+    IncomingLead,
+    LeadState,
     Outcome,
     Person,
     Recording,
 )
 from calllogd.domain.merge import CallEvent
-from calllogd.errors import KommoError, NobodyHasNumber
-from calllogd.ports import Answer, Before, Clock, Crm, Message
+from calllogd.errors import Gone, KommoError, NobodyHasNumber
+from calllogd.ports import Answer, Before, Clock, Crm, Message, Recordings
 
 ACCOUNT = 31337
 START = 1_760_000_000.0
@@ -59,7 +62,13 @@ class ScriptedCrm:
         self.known = True
         """Whether somebody has the calls' number."""
         self.standing: list[tuple[CallKey, Entry]] = []
-        """Every entry that was ever made; two of one key are a duplicate."""
+        """Every entry that stands; two of one key are a duplicate."""
+        self.strangers: set[CallKey] = set()
+        """Calls whose number nobody has, whatever `known` says; for batches."""
+        self.leads: dict[str, LeadState] = {}
+        """What people did with incoming leads; all others are open."""
+        self.tasks: list[tuple[EntityRef, int]] = []
+        self.handed_over: list[tuple[int | None, EntityRef]] = []
         self.script: defaultdict[str, deque[Mishap]] = defaultdict(deque)
         self.asked: list[str] = []
         """Verbs in the order in which they were called, whether or not they were sent."""
@@ -96,16 +105,84 @@ class ScriptedCrm:
 
         return await self._create("create_incoming_lead", call, before, entry)
 
+    async def log_calls(self, calls: Sequence[Call], before: Before) -> Mapping[CallKey, Answer | KommoError]:
+        mishap = self._mishap("log_calls")
+        self.asked.append("log_calls")
+        await before()
+        await self._left("log_calls", calls[0])
+        became: dict[CallKey, Answer | KommoError] = {}
+        for call in calls:
+            if mishap.error is not None and not mishap.committed:
+                break
+            if not self.known or call.key in self.strangers:
+                became[call.key] = NobodyHasNumber("nobody has the number", request_id="r-263")
+                continue
+            entry = Entry(entity_type=EntityType.CONTACTS, entity_id=7, note_id=next(self._ids))
+            self.standing.append((call.key, entry))
+            became[call.key] = Answer(entry, "r-log_calls")
+        await self._end(mishap)
+        return became
+
+    async def add_note(self, call: Call, on: EntityRef, before: Before) -> Answer:
+        def entry() -> Entry:
+            return Entry(entity_type=on.kind, entity_id=on.id, note_id=next(self._ids))
+
+        return await self._create("add_note", call, before, entry)
+
+    async def add_task(self, call: Call, on: EntityRef, before: Before) -> Answer:
+        mishap = self._mishap("add_task")
+        self.asked.append("add_task")
+        await before()
+        await self._left("add_task", call)
+        if mishap.error is None or mishap.committed:
+            self.tasks.append((on, next(self._ids)))
+        await self._end(mishap)
+        return Answer(None, "r-add_task", task_id=self.tasks[-1][1])
+
     async def find(self, call: Call, since: float) -> Answer:
         self.searched_since.append(since)
         await self._meet("find", call)
         return Answer(next(iter(self.entries(call.key)), None), "r-find")
+
+    async def find_note(self, call: Call, on: EntityRef) -> Answer:
+        await self._meet("find_note", call)
+        on_it = (entry for entry in self.entries(call.key) if entry.entity == on)
+        return Answer(next(on_it, None), "r-find_note")
+
+    async def find_task(self, call: Call, on: EntityRef) -> Answer:
+        await self._meet("find_task", call)
+        on_it = (number for place, number in self.tasks if place == on)
+        return Answer(None, "r-find_task", task_id=next(on_it, None))
 
     async def amend(self, call: Call) -> Answer:
         await self._meet("amend", call)
         assert call.entry is not None
         self.amended.append(call)
         return Answer(replace(call.entry, note_id=call.entry.note_id or next(self._ids)), "r-amend")
+
+    async def neutralise(self, call: Call, left: Entry) -> Answer:
+        await self._meet("neutralise", call)
+        self._remove(call.key, left.entity)
+        return Answer(left, "r-neutralise")
+
+    async def check_lead(self, call: Call, lead: IncomingLead) -> LeadState:
+        await self._meet("check_lead", call)
+        return self.leads.get(lead.uid, LeadState.OPEN)
+
+    async def decline(self, call: Call, lead_uid: str) -> Answer:
+        await self._meet("decline", call)
+        if self.leads.get(lead_uid, LeadState.OPEN) is not LeadState.OPEN:
+            raise Gone("no such incoming lead is open")
+        self.leads[lead_uid] = LeadState.DECLINED
+        self.standing = [one for one in self.standing if f"uid-{one[1].entity_id}" != lead_uid]
+        return Answer(None, "r-decline")
+
+    async def hand_over(self, call: Call, contact_id: int | None, to: EntityRef) -> None:
+        await self._meet("hand_over", call)
+        self.handed_over.append((contact_id, to))
+
+    def _remove(self, key: CallKey, on: EntityRef) -> None:
+        self.standing = [one for one in self.standing if one[0] != key or one[1].entity != on]
 
     async def _create(self, verb: str, call: Call, before: Before, entry: Callable[[], Entry]) -> Answer:
         mishap = self._mishap(verb)
@@ -145,9 +222,25 @@ class ScriptedCrm:
             raise mishap.error
 
 
+class NoRecordings:
+    """A folder in which nothing is; tells whose recordings were to be deleted."""
+
+    def __init__(self) -> None:
+        self.deleted: list[CallKey] = []
+
+    async def delete(self, key: CallKey) -> None:
+        self.deleted.append(key)
+
+
 _CLOCK: Clock = ManualClock()
 _CRM: Crm = ScriptedCrm()
+_RECORDINGS: Recordings = NoRecordings()
 """Assigned so that mypy tells when a stand-in and its port drift apart."""
+
+
+def link_of(key: CallKey) -> str:
+    """Return where a call's recording can be played."""
+    return f"https://calls.example.com/recordings/{key.call_id}"
 
 
 def failing(error: KommoError, *, committed: bool = False, unsent: bool = False) -> Mishap:

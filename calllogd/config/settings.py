@@ -31,10 +31,15 @@ class Integration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recordings:
-    """Where recordings are kept and where they may come from."""
+    """Where recordings are kept and for how long, and where they may come from.
+
+    `keep_days` is 0 for ever.
+    """
 
     path: Path
     max_bytes: int
+    keep_days: float
+    keep_free_bytes: int
     allow_private: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 

@@ -120,6 +120,14 @@ SECTIONS: Mapping[str, Mapping[str, Setting]] = {
             show='"/var/lib/calllogd/recordings"',
         ),
         "max_bytes": Setting(number(1, 2**40, whole=True), 104857600, "bytes of one recording at most"),
+        "keep_days": Setting(
+            number(0, 36_500), 0, "days after the call that its recording is kept; 0: for ever"
+        ),
+        "keep_free_bytes": Setting(
+            number(0, 2**50, whole=True),
+            500_000_000,
+            "bytes of the disk that stay free: no recording is taken that needs them",
+        ),
         "allow_private": Setting(
             networks,
             (),

@@ -48,7 +48,8 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
     yield _disk(settings)
     if not settings.accounts:
         yield Finding(False, "accounts: there is none, so nobody can send calls; add [[accounts]]")
-    for account_id, kommo in kommo_accounts(settings, Timing(request=settings.kommo.timeout)).items():
+    timing = Timing(request=settings.kommo.timeout)
+    for account_id, kommo in kommo_accounts(settings, timing, lambda key: "").items():
         account = settings.accounts[account_id]
         if account.generic.token is None and account.generic.signing_secret is None:
             yield Finding(

@@ -29,7 +29,12 @@ async def _once(settings: Settings) -> int:
 async def _drain(built: Parts, tell: Callable[[int], None]) -> None:
     """Work until nothing is due that nobody holds; an account that is paused has nothing due."""
     done = 0
-    while found := await built.worker.sweep(LIMIT):
+    while True:
+        # Recordings first: one that is there by then goes into its call's note at once.
+        await built.fetch_worker.drained()
+        found = await built.worker.sweep(LIMIT)
+        if not found:
+            return
         await built.worker.drained()
         done += found
         tell(done)

@@ -116,7 +116,7 @@ async def _run(
                 await runner.cleanup()
             # Before a reload, webhooks are accepted while the workers finish.
             await built.queue.close()
-            await built.worker.close(PATIENCE_S)
+            await asyncio.gather(built.worker.close(PATIENCE_S), built.fetch_worker.close(PATIENCE_S))
             await desk.clear()
 
 
@@ -145,6 +145,8 @@ async def _watch(built: Parts, asked: asyncio.Queue[Asked]) -> Asked:
         asyncio.create_task(_sweep(built), name="sweep"),
         asyncio.create_task(_checkpoint(built), name="checkpoint"),
         asyncio.create_task(built.queue.watch(HEALTH_S), name="queue"),
+        asyncio.create_task(built.fetch_worker.run(), name="recordings"),
+        asyncio.create_task(built.retention.run(), name="retention"),
         asyncio.create_task(_tell_watchdog(built), name="watchdog"),
     ]
     waiting = asyncio.create_task(asked.get(), name="signals")

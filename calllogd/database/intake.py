@@ -6,6 +6,7 @@ hand-over between threads, and they, not the disk, are what bounds the pace.
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
@@ -26,6 +27,7 @@ _KNOWN = (
     " WHERE calls.account_id = keys.value ->> 0 AND calls.call_id = keys.value ->> 1"
 )
 _RING = "INSERT INTO task (queue, data, priority) VALUES (?, ?, 0)"
+_FETCH_ANEW = "UPDATE calls SET fetch_due_at = NULL, fetch_attempts = 0, fetch_error = NULL WHERE id = ?"
 _NEW = Accepted(CallState.PENDING, duplicate=False, new=True)
 
 
@@ -39,8 +41,8 @@ class Arrival(NamedTuple):
 def accept(connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
     """Fold each message into its call, inside the caller's transaction; return what became of each.
 
-    What changes a row rings for it: the schema sees to that. Messages about the same call are folded in the
-    order in which they came.
+    What says something new rings for its call: of new calls the schema sees to that. Messages about the same
+    call are folded in the order in which they came.
     """
     keys = [arrival.message.event.key for arrival in arrivals]
     (places,) = connection.execute(_KNOWN, (msgspec.json.encode(keys).decode(),)).fetchone()
@@ -49,7 +51,10 @@ def accept(connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[
     new = set(first.values())
     if new:
         accept_new(connection, [arrivals[place] for place in sorted(new)])
-    return [_NEW if place in new else _fold(connection, *arrival) for place, arrival in enumerate(arrivals)]
+    return [
+        _new(arrival) if place in new else _fold(connection, *arrival)
+        for place, arrival in enumerate(arrivals)
+    ]
 
 
 def accept_new(connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
@@ -59,12 +64,17 @@ def accept_new(connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> l
     """
     values = [value for arrival in arrivals for value in new_row(*arrival)]
     connection.execute(insert(len(arrivals)), values)
-    return [_NEW] * len(arrivals)
+    return [_new(arrival) for arrival in arrivals]
 
 
 def ring(connection: sqlite3.Connection, key: CallKey) -> None:
     """Ring for a call, inside the caller's transaction."""
     connection.execute(_RING, (QUEUE, AddCallTask(*key).to_json()))
+
+
+def _new(arrival: Arrival) -> Accepted:
+    result = arrival.message.event.result
+    return _NEW if result is None else replace(_NEW, rev=result.rev)
 
 
 def _fold(connection: sqlite3.Connection, message: Message, now: float) -> Accepted:
@@ -74,9 +84,13 @@ def _fold(connection: sqlite3.Connection, message: Message, now: float) -> Accep
         raise StorageError(f"the row of {message.event.key} has gone")
     number, call = found
     folded = fold(call, message.event, now)
+    rev = None if folded.result is None else folded.result.rev
     if folded is call:
         count_message((connection, number), now, message)
-        return Accepted(call.state, duplicate=True, new=False)
+        return Accepted(call.state, duplicate=True, new=False, rev=rev)
     connection.execute(UPDATE_REPORTED, (*reported(folded), number))
+    if folded.recording.url != call.recording.url:
+        connection.execute(_FETCH_ANEW, (number,))
     tell_message((connection, number), now, message, "changed the call")
-    return Accepted(call.state, duplicate=False, new=False)
+    ring(connection, folded.key)
+    return Accepted(call.state, duplicate=False, new=False, rev=rev)

@@ -2,26 +2,39 @@
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import msgspec
 
 from calllogd.domain.call import (
+    NO_WIDGET,
     Call,
     CallKey,
     CallState,
     CallStatus,
     Direction,
     Doubt,
+    EntityRef,
     EntityType,
     Entry,
     Facts,
+    IncomingLead,
     Intent,
+    LeadState,
     Lease,
     Outcome,
     Person,
     Recording,
     RecordingState,
+    Result,
+    Widget,
 )
+from calllogd.domain.merge import CallEvent
+from calllogd.domain.phone import tail
 from calllogd.ports import Message
+
+T = TypeVar("T")
 
 _IDENTITY = ("account_id", "call_id", "arrived_at")
 _REPORTED = (
@@ -33,8 +46,12 @@ _REPORTED = (
     "started_at",
     "status",
     "duration",
+    "widget",
+    "result",
     "recording",
     "recording_url",
+    "recording_type",
+    "appeared_at",
     "revision",
     "due_at",
 )
@@ -44,15 +61,22 @@ _WORKED = (
     "note_id",
     "lead_uid",
     "contact_id",
+    "leaving",
+    "task_id",
+    "number",
     "state",
     "written_revision",
     "attempts",
     "nobody_at",
     "asked",
+    "declined",
     "last_error",
     "intent",
     "intent_over_at",
     "intent_revision",
+    "intent_type",
+    "intent_id",
+    "intent_lead_uid",
     "looked_at",
 )
 
@@ -71,6 +95,9 @@ UPDATE_WORKED = (
 """Takes `worked(call)`, due_at, the lease and the row's id: what the call's holder may change."""
 
 
+_SELECT_LEAD = "SELECT uid, lead_id, contact_id, state, known_at FROM incoming_leads"
+
+
 def insert(rows: int) -> str:
     """Return the statement that takes the values of so many `new_row`s."""
     row = f"({', '.join('?' * len(_NEW))})"
@@ -80,16 +107,18 @@ def insert(rows: int) -> str:
 def new_row(message: Message, now: float) -> tuple[Any, ...]:
     """Return the values of a call that is heard of for the first time, and of the message that told of it."""
     event = message.event
-    told = _reported(event.facts, event.recording, 1, now)
-    return (*event.key, now, *told, message.who, message.what, message.body)
+    return (*event.key, now, *_reported(event, None, 1, now), message.who, message.what, message.body)
 
 
 def reported(call: Call) -> tuple[Any, ...]:
     """Return the values that the call's messages decide."""
-    return _reported(call.facts, call.recording, call.revision, call.due_at)
+    return _reported(call, call.appeared_at, call.revision, call.due_at)
 
 
-def _reported(facts: Facts, recording: Recording, revision: int, due_at: float | None) -> tuple[Any, ...]:
+def _reported(
+    told: Call | CallEvent, appeared_at: float | None, revision: int, due_at: float | None
+) -> tuple[Any, ...]:
+    facts, recording = told.facts, told.recording
     person, outcome = facts.person, facts.outcome
     return (
         facts.direction,
@@ -100,8 +129,12 @@ def _reported(facts: Facts, recording: Recording, revision: int, due_at: float |
         facts.started_at,
         None if outcome is None else outcome.status,
         None if outcome is None else outcome.duration,
+        None if told.widget is NO_WIDGET else _json(told.widget),
+        None if told.result is None else _json(told.result),
         recording.state,
         recording.url,
+        recording.media_type,
+        appeared_at,
         revision,
         due_at,
     )
@@ -110,34 +143,56 @@ def _reported(facts: Facts, recording: Recording, revision: int, due_at: float |
 def worked(call: Call) -> tuple[Any, ...]:
     """Return the values that the call's holder decides."""
     entry, doubt = call.entry, call.doubt
+    target = None if doubt is None else doubt.target
     return (
         None if entry is None else entry.entity_type,
         None if entry is None else entry.entity_id,
         None if entry is None else entry.note_id,
         None if entry is None else entry.lead_uid,
         None if entry is None else entry.contact_id,
+        None if call.leaving is None else _json(call.leaving),
+        call.task_id,
+        number_of(call),
         call.state,
         call.written_revision,
         call.attempts,
         call.nobody_at,
         call.asked,
+        call.declined,
         call.last_error,
         None if doubt is None else doubt.intent,
         None if doubt is None else doubt.over_at,
         None if doubt is None else doubt.revision,
+        None if target is None else target.kind,
+        None if target is None else target.id,
+        None if doubt is None else doubt.lead_uid,
         None if doubt is None else doubt.looked_at,
     )
 
 
+def number_of(call: Call) -> str | None:
+    """Return the digits by which calls of one number are told, None if the number is not known."""
+    return tail(call.known.phone or "") or None
+
+
 def call_of(row: Sequence[Any]) -> tuple[int, Call]:
-    """Return the id of a row of SELECT, and its call."""
+    """Return the id of a row of SELECT, and its call, without its incoming lead."""
     value = dict(zip(("id", "lease", "lease_until", *_IDENTITY, *_REPORTED, *_WORKED), row, strict=True))
     call = Call(
         key=CallKey(value["account_id"], value["call_id"]),
         arrived_at=value["arrived_at"],
         facts=_facts(value),
-        recording=Recording(state=RecordingState(value["recording"]), url=value["recording_url"]),
+        widget=_of_json(value["widget"], Widget) or NO_WIDGET,
+        result=_of_json(value["result"], Result),
+        recording=Recording(
+            state=RecordingState(value["recording"]),
+            url=value["recording_url"],
+            media_type=value["recording_type"],
+        ),
+        appeared_at=value["appeared_at"],
         entry=_entry(value),
+        leaving=_of_json(value["leaving"], Entry),
+        task_id=value["task_id"],
         state=CallState(value["state"]),
         revision=value["revision"],
         written_revision=value["written_revision"],
@@ -146,10 +201,19 @@ def call_of(row: Sequence[Any]) -> tuple[int, Call]:
         doubt=_doubt(value),
         nobody_at=value["nobody_at"],
         asked=value["asked"],
+        declined=bool(value["declined"]),
         last_error=value["last_error"],
         lease=None if value["lease"] is None else Lease(token=value["lease"], until=value["lease_until"]),
     )
     return value["id"], call
+
+
+def _json(value: Widget | Result | Entry) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _of_json(text: str | None, kind: type[T]) -> T | None:
+    return None if text is None else msgspec.json.decode(text, type=kind)
 
 
 def _facts(value: dict[str, Any]) -> Facts:
@@ -178,15 +242,44 @@ def _entry(value: dict[str, Any]) -> Entry | None:
 def _doubt(value: dict[str, Any]) -> Doubt | None:
     if value["intent"] is None:
         return None
+    target = None
+    if value["intent_id"] is not None:
+        target = EntityRef(EntityType(value["intent_type"]), value["intent_id"])
     return Doubt(
         intent=Intent(value["intent"]),
         over_at=value["intent_over_at"],
         revision=value["intent_revision"],
         looked_at=value["looked_at"],
+        target=target,
+        lead_uid=value["intent_lead_uid"],
     )
 
 
 def find(connection: sqlite3.Connection, key: CallKey) -> tuple[int, Call] | None:
-    """Return the id of a call's row, and the call; None if there is none."""
+    """Return the id of a call's row, and the call with its incoming lead; None if there is none."""
     row = connection.execute(f"{SELECT} WHERE account_id = ? AND call_id = ?", key).fetchone()
-    return None if row is None else call_of(row)
+    if row is None:
+        return None
+    number, call = call_of(row)
+    lead = find_lead(connection, call)
+    return number, call if lead is None else replace(call, lead=lead)
+
+
+def find_lead(connection: sqlite3.Connection, call: Call) -> IncomingLead | None:
+    """Return the incoming lead on which the call's entry stands, else the newest of its number."""
+    uid = None if call.entry is None else call.entry.lead_uid
+    if uid is not None:
+        row = connection.execute(
+            f"{_SELECT_LEAD} WHERE account_id = ? AND uid = ?", (call.key.account_id, uid)
+        ).fetchone()
+    else:
+        row = connection.execute(
+            f"{_SELECT_LEAD} WHERE account_id = ? AND number = ? ORDER BY made_at DESC LIMIT 1",
+            (call.key.account_id, number_of(call)),
+        ).fetchone()
+    if row is None:
+        return None
+    uid, lead_id, contact_id, state, known_at = row
+    return IncomingLead(
+        uid=uid, lead_id=lead_id, contact_id=contact_id, state=LeadState(state), known_at=known_at
+    )

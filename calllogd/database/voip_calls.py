@@ -8,10 +8,12 @@ from typing import Any
 
 from calllogd.database.database import Database
 from calllogd.database.group_commit import Together
+from calllogd.database.incoming_leads import close_lead, must_be_free, sort_lead, wake_numbers, write_lead
 from calllogd.database.intake import QUEUE, Arrival, accept, accept_new, ring
 from calllogd.database.journal import story, tell
 from calllogd.database.rows import SELECT, UPDATE_WORKED, call_of, find, worked
-from calllogd.domain.call import Call, CallKey, CallState, Lease
+from calllogd.domain.call import Call, CallKey, CallState, Doubt, LeadState, Lease
+from calllogd.domain.phone import tail
 from calllogd.errors import AccountPaused, LeaseLost, Overloaded, StorageError
 from calllogd.log import log_accepted, log_change, log_pause, log_resume
 from calllogd.ports import Accepted, JournalLine, Message, Note, Pause, Totals
@@ -22,10 +24,21 @@ WAITING_LIMIT = 2000
 PROBE_FIRST_S = 5.0
 PROBE_LONGEST_S = 900.0
 
+_RANKS = range(3)
+"""In this order: what is to become an incoming lead, other new entries, amendments."""
+
+_DUE = (
+    "SELECT call_id FROM calls WHERE account_id = ?"
+    " AND CASE WHEN entity_id IS NOT NULL THEN 2"
+    " WHEN nobody_at IS NOT NULL AND direction = 'inbound' THEN 0 ELSE 1 END = ?"
+    " AND due_at <= ? AND (lease_until IS NULL OR lease_until <= ?) ORDER BY due_at LIMIT ?"
+)
+
 _RETRIABLE = (
     CallState.FAILED,
     CallState.EXPIRED,
     CallState.IGNORED,
+    CallState.AWAITING_RESULT,
     CallState.AWAITING_CONTACT,
     CallState.PENDING,
 )
@@ -94,13 +107,19 @@ class LedgerOfCalls:
         return claimed[1]
 
     async def save(self, call: Call, now: float, lease_s: float, note: Note | None = None) -> Call:
-        """Write what the holder did, extend the lease, and return the call as it is now; raises LeaseLost."""
+        """Write what the holder did, extend the lease, and return the call as it is now.
+
+        Raises LeaseLost and NumberTaken.
+        """
 
         def unit(connection: sqlite3.Connection) -> tuple[Call, Call, bool]:
             number, row = _must_hold(connection, call)
             lease = replace(_lease(call), until=now + lease_s)
             saved = _as_worked(row, replace(call, lease=lease))
+            if _is_new(saved.doubt, row.doubt):
+                must_be_free(connection, number, row, call)
             _write_worked(connection, number, saved, row.due_at)
+            saved = write_lead(connection, number, row, saved, now)
             return row, saved, _tell_note(connection, number, call.key, note, now)
 
         before, saved, resumed = await self._database.write(unit)
@@ -113,14 +132,39 @@ class LedgerOfCalls:
         def unit(connection: sqlite3.Connection) -> tuple[Call, Call, bool]:
             number, row = _must_hold(connection, call)
             saved = _as_worked(row, call)
-            if row.revision == call.revision:
+            if _told(row) == _told(call):
                 saved = replace(saved, lease=None, due_at=call.due_at)
             _write_worked(connection, number, saved, saved.due_at)
+            saved = write_lead(connection, number, row, saved, now)
             return row, saved, _tell_note(connection, number, call.key, note, now)
 
         before, saved, resumed = await self._database.write(unit)
         self._log(before, saved, note, resumed=resumed)
         return None if saved.lease is None else saved
+
+    async def close_lead(self, call: Call, now: float) -> bool:
+        """Mark the incoming lead that the call is leaving as declined, unless others stand on it."""
+
+        def unit(connection: sqlite3.Connection) -> bool:
+            number, row = _must_hold(connection, call)
+            return close_lead(connection, number, row, now)
+
+        return await self._database.write(unit)
+
+    async def number_appeared(self, account_id: int, phones: Sequence[str], now: float) -> int:
+        """Wake the calls without an entry whose number Kommo has just told of; return how many there were."""
+        numbers = {tail(phone) for phone in phones} - {""}
+        return await self._woken(lambda connection: wake_numbers(connection, account_id, numbers, now))
+
+    async def lead_sorted(self, account_id: int, uid: str, state: LeadState, now: float) -> int:
+        """Keep what became of an incoming lead; return how many calls have to be looked at for it."""
+        return await self._woken(lambda connection: sort_lead(connection, account_id, uid, state, now))
+
+    async def _woken(self, unit: Callable[[sqlite3.Connection], int]) -> int:
+        woken = await self._database.write(unit)
+        if woken:
+            self._rung()
+        return woken
 
     async def pause(self, account_id: int, cause: AccountPaused, now: float) -> Pause:
         """Hold back an account's calls; the time until one of them is tried doubles from 5 s to 15 min.
@@ -160,7 +204,7 @@ class LedgerOfCalls:
         )
 
     async def due(self, account_id: int | None, now: float, limit: int) -> Sequence[CallKey]:
-        """Return up to `limit` calls that are due and that nobody holds, the longest waiting first."""
+        """Return up to `limit` due calls that nobody holds, by rank, the longest waiting first."""
 
         def unit(connection: sqlite3.Connection) -> Sequence[CallKey]:
             accounts = _accounts_with_due(connection) if account_id is None else [account_id]
@@ -314,9 +358,30 @@ def _lease(call: Call) -> Lease:
     return call.lease
 
 
+def _is_new(doubt: Doubt | None, before: Doubt | None) -> bool:
+    """Tell whether a doubt is an intent that was not on disk before: an old one has been looked up."""
+    if doubt is None or doubt.looked_at is not None:
+        return False
+    return before is None or before.looked_at is not None
+
+
+def _told(call: Call) -> tuple[object, ...]:
+    """Return what was reported of the call."""
+    return call.facts, call.widget, call.result, call.recording, call.appeared_at, call.revision
+
+
 def _as_worked(row: Call, call: Call) -> Call:
     """Return the call with its holder's changes, and with what was reported of it meanwhile."""
-    return replace(call, facts=row.facts, recording=row.recording, revision=row.revision, due_at=row.due_at)
+    return replace(
+        call,
+        facts=row.facts,
+        widget=row.widget,
+        result=row.result,
+        recording=row.recording,
+        appeared_at=row.appeared_at,
+        revision=row.revision,
+        due_at=row.due_at,
+    )
 
 
 def _write_worked(connection: sqlite3.Connection, number: int, call: Call, due_at: float | None) -> None:
@@ -390,9 +455,7 @@ def _due(connection: sqlite3.Connection, account_id: int, now: float, limit: int
     row = connection.execute("SELECT probe_at FROM pauses WHERE account_id = ?", (account_id,)).fetchone()
     if row is not None:
         limit = 1 if row[0] <= now else 0
-    for (call_id,) in connection.execute(
-        "SELECT call_id FROM calls WHERE account_id = ? AND due_at <= ?"
-        " AND (lease_until IS NULL OR lease_until <= ?) ORDER BY due_at LIMIT ?",
-        (account_id, now, now, limit),
-    ):
-        yield CallKey(account_id, call_id)
+    for rank in _RANKS:
+        for (call_id,) in connection.execute(_DUE, (account_id, rank, now, now, limit)).fetchall():
+            limit -= 1
+            yield CallKey(account_id, call_id)

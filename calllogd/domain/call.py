@@ -68,6 +68,23 @@ class Intent(StrEnum):
 
     LOG_CALL = "log_call"
     CREATE_INCOMING_LEAD = "create_incoming_lead"
+    ADD_NOTE = "add_note"
+    ADD_TASK = "add_task"
+
+
+class LeadState(StrEnum):
+    """What has become of an incoming lead, as far as it is known."""
+
+    OPEN = "open"
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+
+
+class EntityRef(NamedTuple):
+    """One entity of the account that is spoken of."""
+
+    kind: EntityType
+    id: int
 
 
 class Person(NamedTuple):
@@ -100,12 +117,50 @@ class Facts:
     outcome: Outcome | None = None
 
 
+NO_FACTS = Facts()
+
+
+class Todo(NamedTuple):
+    """What the manager wants to be done, as a task of Kommo's: `complete_till` in Unix seconds."""
+
+    text: str
+    complete_till: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a manager saved of a call; `rev` grows with each save, `status` is Kommo's call_status."""
+
+    rev: int
+    text: str = ""
+    status: int | None = None
+    entity: EntityRef | None = None
+    todo: Todo | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Widget:
+    """What the widget says of a call besides its result.
+
+    `facts` stand in for those that the VoIP service has not told. `expected`: a result has been announced;
+    `skipped`: the manager declined to give one.
+    """
+
+    facts: Facts = NO_FACTS
+    expected: bool = False
+    skipped: bool = False
+
+
+NO_WIDGET = Widget()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """The sound of a call: where the VoIP service keeps it, and how far we are with it."""
+    """The sound of a call: where the VoIP service keeps it, how far we are with it, and what our file is."""
 
     state: RecordingState = RecordingState.NONE
     url: str | None = None
+    media_type: str | None = None
 
 
 NO_RECORDING = Recording()
@@ -113,11 +168,25 @@ NO_RECORDING = Recording()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IncomingLead:
+    """An incoming lead that stands for a number: what it is in Kommo, and what became of it.
+
+    `known_at` is the Unix second at which Kommo last said so.
+    """
+
+    uid: str
+    lead_id: int
+    contact_id: int | None
+    state: LeadState
+    known_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """What stands in Kommo for a call: a call note on an entity, or an incoming lead with its call note.
 
-    For an incoming lead `entity_type` is leads, `lead_uid` its uid, `contact_id` its hidden contact, and
-    `note_id` is None: Kommo does not say which note it made.
+    `lead_uid` is the incoming lead that the note stands on, if it does. `note_id` is None for the call that
+    an incoming lead was created with: Kommo does not say which note it made.
     """
 
     entity_type: EntityType
@@ -126,6 +195,11 @@ class Entry:
     lead_uid: str | None = None
     contact_id: int | None = None
 
+    @property
+    def entity(self) -> EntityRef:
+        """The entity that the call stands on."""
+        return EntityRef(self.entity_type, self.entity_id)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
@@ -133,13 +207,17 @@ class Doubt:
 
     `over_at` is the latest moment at which the request can still have been under way on our side: the
     instant its answer was lost or, until that is known, the end of the lease. `looked_at` is when
-    Kommo was last searched for its effect, None: never. Both Unix seconds. `revision` is what it carried.
+    Kommo was last searched for its effect, None: never. Both Unix seconds. `revision` is what it carried;
+    `target` the entity it was sent to, None where Kommo chooses it, and `lead_uid` the incoming lead that
+    the target is.
     """
 
     intent: Intent
     over_at: float
     revision: int
     looked_at: float | None = None
+    target: EntityRef | None = None
+    lead_uid: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,17 +232,30 @@ class Lease:
 class Call:
     """One row of the ledger.
 
-    `arrived_at` is when the first message about the call came. `revision` grows with every change of what
-    should stand in Kommo, `written_revision` is the one that does. `due_at` is when the call is to be
-    looked at next, None: never by itself. `nobody_at` is when Kommo last said that nobody has the number,
-    `asked` how often it has said so. `attempts` counts failed tries since the last success.
+    Reported, by whoever tells of the call: `facts`, `widget`, `result`, `recording`, and `appeared_at`,
+    when Kommo last told of a contact with the number. `arrived_at` is when the first message came.
+    `revision` grows with every change of what should stand in Kommo.
+
+    Worked, by the holder of the lease: `entry`; `leaving`, the entry that it replaces and that has not been
+    cleared away yet; `task_id`, the manager's task; `written_revision`, what the entry carries; `due_at`,
+    when the call is to be looked at next, None: never by itself; `doubt`; `nobody_at`, when Kommo last said
+    that nobody has the number, and `asked`, how often; `declined`, that a person declined the incoming lead
+    on which the entry stood; `attempts`, the failed tries since the last success.
+
+    `lead` is the incoming lead that the entry stands on, else the newest of the call's number, whichever
+    call it was made for.
     """
 
     key: CallKey
-    facts: Facts
+    facts: Facts = NO_FACTS
     arrived_at: float
+    widget: Widget = NO_WIDGET
+    result: Result | None = None
     recording: Recording = NO_RECORDING
+    appeared_at: float | None = None
     entry: Entry | None = None
+    leaving: Entry | None = None
+    task_id: int | None = None
     state: CallState = CallState.PENDING
     revision: int = 1
     written_revision: int = 0
@@ -173,15 +264,36 @@ class Call:
     doubt: Doubt | None = None
     nobody_at: float | None = None
     asked: int = 0
+    declined: bool = False
     last_error: str | None = None
     lease: Lease | None = None
+    lead: IncomingLead | None = None
+
+    @property
+    def known(self) -> Facts:
+        """All that is known of the call: as the VoIP service says, else as the widget does."""
+        told, seen = self.facts, self.widget.facts
+        return Facts(
+            direction=told.direction or seen.direction,
+            phone=seen.phone if told.phone is None else told.phone,
+            person=seen.person if told.person is None else told.person,
+            started_at=seen.started_at if told.started_at is None else told.started_at,
+            outcome=told.outcome or seen.outcome,
+        )
 
     @property
     def started_at(self) -> float:
-        """Unix seconds of the call's start: as the VoIP service says, else when we first heard of it."""
-        return self.arrived_at if self.facts.started_at is None else self.facts.started_at
+        """Unix seconds of the call's start: as it was told, else when we first heard of it."""
+        started_at = self.known.started_at
+        return self.arrived_at if started_at is None else started_at
 
     @property
     def ended_at(self) -> float:
         """Unix seconds of the call's end."""
-        return self.started_at + (self.facts.outcome.duration if self.facts.outcome else 0)
+        outcome = self.known.outcome
+        return self.started_at + (outcome.duration if outcome else 0)
+
+    @property
+    def chosen(self) -> EntityRef | None:
+        """The entity that the manager chose."""
+        return None if self.result is None else self.result.entity

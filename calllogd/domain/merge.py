@@ -1,6 +1,6 @@
 """What arrives about a call, folded into what is known: in any order, any number of times, the same call.
 
-Each field of `Facts` and `Recording` has an order of its own in which the greater value wins and None is
+Each field has an order of its own in which the greater value wins and None is
 the least. Folding is therefore commutative, associative and idempotent, and the sender may repeat, reorder
 and contradict himself without the entry in Kommo depending on it.
 """
@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from calllogd.domain.call import (
+    NO_FACTS,
     NO_RECORDING,
+    NO_WIDGET,
     Call,
     CallKey,
     CallStatus,
@@ -18,6 +20,8 @@ from calllogd.domain.call import (
     Outcome,
     Recording,
     RecordingState,
+    Result,
+    Widget,
 )
 
 T = TypeVar("T")
@@ -38,22 +42,68 @@ class CallEvent:
     """What one message says about one call."""
 
     key: CallKey
-    facts: Facts
+    facts: Facts = NO_FACTS
     recording: Recording = NO_RECORDING
+    widget: Widget = NO_WIDGET
+    result: Result | None = None
 
 
 def fold(call: Call | None, event: CallEvent, now: float) -> Call:
     """Return the call as it is known after `event`; the very same object if the event says nothing new.
 
-    News raise the revision and make the call due at once; what they mean is for `plan` to say.
+    News make the call due at once, and raise its revision if something else should stand in Kommo now; what
+    is to be done about them is for `plan` to say.
     """
     if call is None:
-        return Call(key=event.key, facts=event.facts, recording=event.recording, arrived_at=now, due_at=now)
-    facts = merge_facts(call.facts, event.facts)
-    recording = merge_recordings(call.recording, event.recording)
-    if facts == call.facts and recording == call.recording:
+        return Call(
+            key=event.key,
+            facts=event.facts,
+            widget=event.widget,
+            result=event.result,
+            recording=event.recording,
+            arrived_at=now,
+            due_at=now,
+        )
+    folded = replace(
+        call,
+        facts=merge_facts(call.facts, event.facts),
+        widget=merge_widgets(call.widget, event.widget),
+        result=newer(call.result, event.result),
+        recording=merge_recordings(call.recording, event.recording),
+    )
+    if folded == call:
         return call
-    return replace(call, facts=facts, recording=recording, revision=call.revision + 1, due_at=now)
+    news = content(folded) != content(call)
+    return replace(folded, revision=call.revision + news, due_at=now)
+
+
+def content(call: Call) -> tuple[object, ...]:
+    """Return all that an entry says of a call, and where it should stand."""
+    known, result = call.known, call.result
+    return (
+        known.direction,
+        known.phone,
+        known.person,
+        known.outcome,
+        None if result is None else (result.text, result.status, result.entity),
+        call.recording.state is RecordingState.READY,
+    )
+
+
+def newer(one: Result | None, other: Result | None) -> Result | None:
+    """Return the result with the larger `rev`; of two that differ in nothing else, always the same one."""
+    return _greater(one, other, _by_rev)
+
+
+def merge_widgets(one: Widget, other: Widget) -> Widget:
+    """Return what both say."""
+    if other in (NO_WIDGET, one):
+        return one
+    return Widget(
+        facts=merge_facts(one.facts, other.facts),
+        expected=one.expected or other.expected,
+        skipped=one.skipped or other.skipped,
+    )
 
 
 def merge_facts(one: Facts, other: Facts) -> Facts:
@@ -69,7 +119,7 @@ def merge_facts(one: Facts, other: Facts) -> Facts:
 
 def merge_recordings(one: Recording, other: Recording) -> Recording:
     """Return the one that is further on; of two at the same point the one with the greater address."""
-    return max(one, other, key=lambda recording: (_RECORDING_WEIGHT[recording.state], recording.url or ""))
+    return max(one, other, key=_by_progress)
 
 
 def _greater(one: T | None, other: T | None, order: Callable[[T], Any]) -> T | None:
@@ -88,3 +138,11 @@ def _earlier(started_at: float) -> float:
 
 def _by_weight(outcome: Outcome) -> tuple[int, int]:
     return _STATUS_WEIGHT[outcome.status], outcome.duration
+
+
+def _by_progress(recording: Recording) -> tuple[int, str, str]:
+    return _RECORDING_WEIGHT[recording.state], recording.url or "", recording.media_type or ""
+
+
+def _by_rev(result: Result) -> tuple[int, str]:
+    return result.rev, repr(result)

@@ -7,7 +7,19 @@ messages come, how often, and what was interrupted where can therefore not matte
 from dataclasses import dataclass
 from enum import StrEnum
 
-from calllogd.domain.call import Call, CallState, CallStatus, Direction, Doubt
+from calllogd.domain.call import (
+    Call,
+    CallState,
+    CallStatus,
+    Direction,
+    Doubt,
+    EntityRef,
+    EntityType,
+    Entry,
+    IncomingLead,
+    LeadState,
+    RecordingState,
+)
 from calllogd.domain.phone import digits
 
 END_WAIT_S = 6 * 3600.0
@@ -15,6 +27,9 @@ END_WAIT_S = 6 * 3600.0
 
 FRESH_S = 60.0
 """How long Kommo's word that nobody has a number is good enough to create an incoming lead upon."""
+
+LEAD_FRESH_S = 5.0
+"""How long Kommo's word that an incoming lead is open is good enough to put another call on it."""
 
 POLL_FIRST_S = 60.0
 POLL_LONGEST_S = 1800.0
@@ -49,13 +64,54 @@ class CreateIncomingLead:
 
 
 @dataclass(frozen=True, slots=True)
+class AddNote:
+    """Put the call's note on this entity; an entry that stands elsewhere is left behind."""
+
+    on: EntityRef
+    lead_uid: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddTask:
+    """Create the manager's task on the entity that the call stands on."""
+
+    on: EntityRef
+
+
+@dataclass(frozen=True, slots=True)
 class LookUp:
-    """Search Kommo for the entry that an unanswered request may have created."""
+    """Search Kommo for what an unanswered request may have created."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckLead:
+    """Ask Kommo what has become of an incoming lead."""
+
+    lead: IncomingLead
+
+
+@dataclass(frozen=True, slots=True)
+class LoseEntry:
+    """Take note that a person declined the incoming lead on which the entry stood."""
 
 
 @dataclass(frozen=True, slots=True)
 class Amend:
     """Write what has become known since into the entry's note."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Clear away the entry that the call has been moved from."""
+
+    left: Entry
+    to: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRecording:
+    """Delete the recording of a call that nobody can be shown with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +131,20 @@ class Finish:
     reason: str
 
 
-Step = LogCall | CreateIncomingLead | LookUp | Amend | Wait | Finish
+Step = (
+    LogCall
+    | CreateIncomingLead
+    | AddNote
+    | AddTask
+    | LookUp
+    | CheckLead
+    | LoseEntry
+    | Amend
+    | Leave
+    | DeleteRecording
+    | Wait
+    | Finish
+)
 
 
 def plan(call: Call, now: float, policy: Policy) -> Step:
@@ -83,23 +152,11 @@ def plan(call: Call, now: float, policy: Policy) -> Step:
     if call.doubt is not None and (step := _resolve(call.doubt, now, policy)) is not None:
         return step
     if call.entry is not None:
-        if call.written_revision < call.revision:
-            return Amend()
-        return Finish(CallState.LOGGED, "the entry is up to date")
-    if call.facts.direction is None or call.facts.phone is None:
-        return _wait_for_facts(call, now, policy)
-    if not digits(call.facts.phone):
-        return Finish(CallState.IGNORED, "the number was withheld, so no entity can have it")
-    if call.facts.outcome is None and now < call.arrived_at + END_WAIT_S:
-        return Wait(CallState.PENDING, call.arrived_at + END_WAIT_S, "the call has not ended yet")
-    return _place(call, now, policy)
-
-
-def _wait_for_facts(call: Call, now: float, policy: Policy) -> Step:
-    expires_at = call.arrived_at + policy.contact_wait
-    if now >= expires_at:
-        return Finish(CallState.EXPIRED, "nobody ever said who had called whom")
-    return Wait(CallState.PENDING, expires_at, "direction and number are not known yet")
+        return _keep(call, call.entry, now, policy)
+    step = _place(call, now, policy)
+    if isinstance(step, Finish) and call.recording.state in (RecordingState.EXPECTED, RecordingState.READY):
+        return DeleteRecording()
+    return step
 
 
 def _resolve(doubt: Doubt, now: float, policy: Policy) -> Step | None:
@@ -116,10 +173,68 @@ def _resolve(doubt: Doubt, now: float, policy: Policy) -> Step | None:
     return Wait(CallState.IN_DOUBT, settled_at, "Kommo may still carry out a request whose answer was lost")
 
 
+def _keep(call: Call, entry: Entry, now: float, policy: Policy) -> Step:
+    """Return the step for a call that stands in Kommo."""
+    if call.leaving is not None:
+        return Leave(call.leaving, entry)
+    lead = call.lead if call.lead is not None and call.lead.uid == entry.lead_uid else None
+    if call.chosen is not None and call.chosen != entry.entity:
+        return AddNote(call.chosen, None, "the manager chose it")
+    if lead is not None and lead.state is LeadState.DECLINED:
+        return LoseEntry()
+    if call.written_revision < call.revision:
+        return Amend()
+    if call.result is not None and call.result.todo is not None and call.task_id is None:
+        return AddTask(entry.entity)
+    if lead is not None and lead.state is LeadState.OPEN and call.recording.state is RecordingState.READY:
+        # A recording may stay only if the incoming lead was not declined: nobody may have told us.
+        expires_at = call.ended_at + policy.contact_wait
+        if now < expires_at:
+            return Wait(CallState.LOGGED, expires_at, "the entry is up to date; the incoming lead is open")
+        if lead.known_at < expires_at:
+            return CheckLead(lead)
+    return Finish(CallState.LOGGED, "the entry is up to date")
+
+
 def _place(call: Call, now: float, policy: Policy) -> Step:
     """Return the step that brings a call without an entry nearer to one."""
-    if call.nobody_at is None:
+    known = call.known
+    if known.direction is None or known.phone is None:
+        return _wait_for_facts(call, now, policy)
+    if call.chosen is not None:
+        return AddNote(call.chosen, None, "the manager chose it")
+    if not digits(known.phone):
+        return Finish(CallState.IGNORED, "the number was withheld, so no entity can have it")
+    if known.outcome is None and call.result is None and now < call.arrived_at + END_WAIT_S:
+        return Wait(CallState.PENDING, call.arrived_at + END_WAIT_S, "the call has not ended yet")
+    if call.widget.expected and call.result is None and not call.widget.skipped:
+        result_by = call.ended_at + policy.result_wait
+        if now < result_by:
+            return Wait(CallState.AWAITING_RESULT, result_by, "the manager's call result is expected")
+    return _place_by_number(call, now, policy)
+
+
+def _wait_for_facts(call: Call, now: float, policy: Policy) -> Step:
+    expires_at = call.arrived_at + policy.contact_wait
+    if now >= expires_at:
+        return Finish(CallState.EXPIRED, "nobody ever said who had called whom")
+    return Wait(CallState.PENDING, expires_at, "direction and number are not known yet")
+
+
+def _place_by_number(call: Call, now: float, policy: Policy) -> Step:
+    """Return the step for a call that goes where its number is."""
+    lead = call.lead
+    if call.known.direction is not Direction.INBOUND or call.declined:
+        lead = None
+    if lead is not None and lead.state is LeadState.OPEN:
+        if now > lead.known_at + LEAD_FRESH_S:
+            return CheckLead(lead)
+        return AddNote(_lead_ref(lead), lead.uid, "the number has an incoming lead already")
+    if call.nobody_at is None or (call.appeared_at is not None and call.nobody_at < call.appeared_at):
         return LogCall()
+    if lead is not None and lead.state is LeadState.ACCEPTED and now < lead.known_at + POLL_LONGEST_S:
+        # Kommo's search is behind: the contact is there, but not found yet.
+        return AddNote(_lead_ref(lead), None, "the number's incoming lead was accepted")
     if becomes_incoming_lead(call, policy):
         return CreateIncomingLead() if now < call.nobody_at + FRESH_S else LogCall()
     expires_at = call.ended_at + policy.contact_wait
@@ -134,15 +249,20 @@ def _place(call: Call, now: float, policy: Policy) -> Step:
 def becomes_incoming_lead(call: Call, policy: Policy) -> bool:
     """Tell whether a call from a number that nobody has becomes an incoming lead.
 
-    Outbound calls never do: Kommo's incoming leads are for those who call the company.
+    Outbound calls never do: Kommo's incoming leads are for those who call the company. Neither do calls
+    whose incoming lead was declined.
     """
-    if call.facts.direction is not Direction.INBOUND:
+    if call.known.direction is not Direction.INBOUND or call.declined:
         return False
     if policy.incoming_leads is IncomingLeads.ANSWERED:
-        return call.facts.outcome is not None and call.facts.outcome.status is CallStatus.ANSWERED
+        return call.known.outcome is not None and call.known.outcome.status is CallStatus.ANSWERED
     return policy.incoming_leads is IncomingLeads.ALL
 
 
 def poll_s(call: Call) -> float:
     """Return the seconds until Kommo is asked again who has the number: longer each time it was asked."""
     return min(POLL_LONGEST_S, POLL_FIRST_S * 2.0 ** min(call.asked - 1, 10))
+
+
+def _lead_ref(lead: IncomingLead) -> EntityRef:
+    return EntityRef(EntityType.LEADS, lead.lead_id)

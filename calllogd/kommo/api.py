@@ -12,6 +12,7 @@ from yarl import URL
 from calllogd import __version__
 from calllogd.errors import (
     AccountPaused,
+    Gone,
     KommoError,
     NobodyHasNumber,
     OutcomeUnknown,
@@ -100,12 +101,30 @@ class Api:
         """Change what stands at `path`. Idempotent, so an answer that was lost is a TransientError."""
         return await self._send("PATCH", path, body=body)
 
-    async def create(self, path: str, body: Any, before: Before) -> Reply:
-        """Send a creating request, once: raises OutcomeUnknown when it may have been carried out."""
-        return await self._send("POST", path, body=body, before=before)
+    async def create(self, path: str, body: Any, before: Before, *, on: bool = False) -> Reply:
+        """Send a creating request, once: raises OutcomeUnknown when it may have been carried out.
+
+        `on` tells that the body names an entity, which may be gone.
+        """
+        return await self._send("POST", path, body=body, before=before, on=on)
+
+    async def post(self, path: str, body: Any) -> Reply:
+        """Send what may be sent twice, such as a link between two cards."""
+        return await self._send("POST", path, body=body)
+
+    async def delete(self, path: str, body: Any) -> Reply:
+        """Delete what is at `path`; PermanentError when there is nothing. Idempotent."""
+        return await self._send("DELETE", path, body=body)
 
     async def _send(
-        self, method: str, path: str, *, query: Query = (), body: Any = None, before: Before | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query = (),
+        body: Any = None,
+        before: Before | None = None,
+        on: bool = False,
     ) -> Reply:
         if self._session is None or self._access_token is None:
             raise AccountPaused("the account has no access token yet")
@@ -122,13 +141,13 @@ class Api:
                 headers={"Authorization": f"Bearer {self._access_token}"},
                 allow_redirects=False,
             ) as response:
-                return await self._read(response, creating=creating)
+                return await self._read(response, creating=creating, on=on)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise TransientError(f"Kommo is not reached: {_plain(error)}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             _lost(f"no answer from Kommo: {_plain(error)}", creating=creating, cause=error)
 
-    async def _read(self, response: aiohttp.ClientResponse, *, creating: bool) -> Reply:
+    async def _read(self, response: aiohttp.ClientResponse, *, creating: bool, on: bool) -> Reply:
         request_id = response.headers.get("X-Request-Id")
         status = response.status
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
@@ -142,12 +161,15 @@ class Api:
             body = await _json(response)
         except (aiohttp.ClientError, TimeoutError, OSError):
             body = None  # the status says that nothing was done, whatever became of the rest
-        raise self._refusal(status, body, response.headers, creating=creating)
+        raise self._refusal(status, body, response.headers, at_fault=not creating or on)
 
     def _refusal(
-        self, status: int, body: Mapping[str, Any] | None, headers: Mapping[str, str], *, creating: bool
+        self, status: int, body: Mapping[str, Any] | None, headers: Mapping[str, str], *, at_fault: bool
     ) -> KommoError:
-        """Return the error of an answer that proves that nothing was done."""
+        """Return the error of an answer that proves that nothing was done.
+
+        `at_fault`: the request may have named what is not there.
+        """
         request_id = headers.get("X-Request-Id")
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             retry_after_s = _retry_after_s(body, headers)
@@ -157,7 +179,7 @@ class Api:
             )
         if status in _PAUSES:
             return AccountPaused(f"{_PAUSES[status]} (HTTP {status}{_said(body)})", request_id=request_id)
-        if status < HTTPStatus.BAD_REQUEST or (creating and status in _NOT_KOMMO):
+        if status < HTTPStatus.BAD_REQUEST or (not at_fault and status in _NOT_KOMMO):
             # No request of ours can be at fault: this is not the account's address.
             host = self._base.host
             return AccountPaused(
@@ -165,11 +187,10 @@ class Api:
             )
         if body is None:
             return TransientError(f"Kommo's refusal is unreadable (HTTP {status})", request_id=request_id)
-        if any(_is_nobody(error) for error in _list(body.get("errors"))):
-            return NobodyHasNumber("nobody has the number", request_id=request_id)
-        return PermanentError(
-            f"Kommo refuses the request (HTTP {status}{_said(body)})", request_id=request_id
-        )
+        if any(is_nobody(error) for error in _list(body.get("errors"))):
+            return NobodyHasNumber("nobody has the number", request_id=request_id, answer=body)
+        kind = Gone if status == HTTPStatus.NOT_FOUND else PermanentError
+        return kind(f"Kommo refuses the request (HTTP {status}{_said(body)})", request_id=request_id)
 
 
 def _lost(
@@ -194,7 +215,8 @@ async def _json(response: aiohttp.ClientResponse) -> Mapping[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def _is_nobody(error: object) -> bool:
+def is_nobody(error: object) -> bool:
+    """Tell whether an error of an answer says that nobody has the number of a call."""
     return isinstance(error, dict) and str(error.get("status")) == str(NOBODY)
 
 

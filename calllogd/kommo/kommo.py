@@ -1,15 +1,24 @@
 """Kommo for all accounts: implements the port `Crm`."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from calllogd.domain.call import Call, EntityType, Entry
-from calllogd.errors import AccountPaused, KommoError, OutcomeUnknown, PermanentError, TransientError
-from calllogd.kommo.api import Api, Query, Reply
-from calllogd.kommo.words import Words, entity_type, note_type
+from calllogd.domain.call import Call, CallKey, EntityRef, EntityType, Entry, IncomingLead, LeadState
+from calllogd.domain.phone import tail
+from calllogd.errors import (
+    AccountPaused,
+    Gone,
+    KommoError,
+    NobodyHasNumber,
+    OutcomeUnknown,
+    PermanentError,
+    TransientError,
+)
+from calllogd.kommo.api import Api, Query, Reply, is_nobody
+from calllogd.kommo.words import Words, entity_type, note_type, phone_values
 from calllogd.ports import Answer, Before
 
 PAGE = 250
@@ -55,17 +64,38 @@ class KommoAccount:
     async def log_call(self, call: Call, before: Before) -> Answer:
         """Create the call where Kommo's own algorithm puts it."""
         reply = await self._api.create("api/v4/calls", [self._words.call(call)], before)
-        for made in _embedded(reply.body, "calls"):
-            if str(made.get("request_id")) == call.key.call_id:
-                with _readable(OutcomeUnknown, reply):
-                    entry = Entry(
-                        entity_type=entity_type(made["entity_type"]),
-                        entity_id=int(made["entity_id"]),
-                        note_id=int(made["id"]),
-                    )
-                    return Answer(entry, reply.request_id)
+        answer = _logged(call, reply.body, reply.request_id)
+        if isinstance(answer, Answer):
+            return answer
         # A 2xx without our call proves nothing: it may have been made all the same.
         raise OutcomeUnknown("Kommo's answer does not mention the call", request_id=reply.request_id)
+
+    async def log_calls(self, calls: Sequence[Call], before: Before) -> Mapping[CallKey, Answer | KommoError]:
+        """Create calls with one request; return what became of each.
+
+        Which status a batch gets of which only some could be made is not known, nor whether its errors name
+        the calls: whatever the status, a call is made only if it is mentioned as made, and is not made for
+        certain only if an error names it or there are as many errors as calls that are not mentioned.
+        """
+        items = [self._words.call(call) for call in calls]
+        try:
+            reply = await self._api.create("api/v4/calls", items, before)
+            body, request_id = reply.body, reply.request_id
+        except NobodyHasNumber as error:
+            body, request_id = error.answer, error.request_id
+        unknown = _without_entity(body, len(calls))
+        became: dict[CallKey, Answer | KommoError] = {}
+        for call in calls:
+            answer = _logged(call, body, request_id)
+            if answer is not None:
+                became[call.key] = answer
+            elif unknown is None or call.key.call_id in unknown:
+                became[call.key] = NobodyHasNumber("nobody has the number", request_id=request_id)
+            else:
+                became[call.key] = OutcomeUnknown(
+                    "Kommo's answer does not mention the call", request_id=request_id
+                )
+        return became
 
     async def create_incoming_lead(self, call: Call, before: Before) -> Answer:
         """Create an incoming lead with the number and the call."""
@@ -101,16 +131,120 @@ class KommoAccount:
         reply = await self._api.patch(path, body)
         return Answer(entry, reply.request_id)
 
+    async def add_note(self, call: Call, on: EntityRef, before: Before) -> Answer:
+        """Create the call's note on an entity."""
+        path = f"api/v4/{on.kind.value}/notes"
+        reply = await self._api.create(path, [self._words.note(call, on.id)], before, on=True)
+        for made in _embedded(reply.body, "notes"):
+            if str(made.get("request_id")) == call.key.call_id:
+                with _readable(OutcomeUnknown, reply):
+                    entry = Entry(entity_type=on.kind, entity_id=on.id, note_id=int(made["id"]))
+                    return Answer(entry, reply.request_id)
+        raise OutcomeUnknown("Kommo's answer does not mention the note", request_id=reply.request_id)
+
+    async def find_note(self, call: Call, on: EntityRef) -> Answer:
+        """Return the call's entry on an entity, if there is one; on an entity that is gone there is none."""
+        try:
+            return await self._find_note(call, f"api/v4/{on.kind.value}/{on.id}/notes", on.kind, 0)
+        except Gone as error:
+            return Answer(None, error.request_id)
+
+    async def add_task(self, call: Call, on: EntityRef, before: Before) -> Answer:
+        """Create the task of the call's result on an entity."""
+        reply = await self._api.create("api/v4/tasks", [self._words.task(call, on)], before, on=True)
+        for made in _embedded(reply.body, "tasks"):
+            if str(made.get("request_id")) == call.key.call_id:
+                with _readable(OutcomeUnknown, reply):
+                    return Answer(call.entry, reply.request_id, task_id=int(made["id"]))
+        raise OutcomeUnknown("Kommo's answer does not mention the task", request_id=reply.request_id)
+
+    async def find_task(self, call: Call, on: EntityRef) -> Answer:
+        """Return the task of the call's result on an entity, told by its text and its time."""
+        wanted = self._words.task(call, on)
+        query = [
+            ("filter[entity_type]", on.kind.value),
+            ("filter[entity_id][]", str(on.id)),
+            ("order[id]", "desc"),
+        ]
+        for page in range(1, PAGES + 1):
+            reply = await self._page("api/v4/tasks", query, page)
+            tasks = _embedded(reply.body, "tasks")
+            for task in tasks:
+                if all(task.get(name) == wanted[name] for name in ("text", "complete_till")):
+                    with _readable(TransientError, reply):
+                        return Answer(call.entry, reply.request_id, task_id=int(task["id"]))
+            if len(tasks) < PAGE:
+                return Answer(None, reply.request_id)
+        raise TransientError("there are too many tasks to look through")
+
+    async def neutralise(self, call: Call, left: Entry) -> Answer:
+        """Empty the note of an entry that the call has left; a note that is gone has nothing to empty."""
+        note = left if left.note_id is not None else await self._on_lead(call, left)
+        if note is None:
+            return Answer(None)
+        path = f"api/v4/{note.entity_type.value}/notes/{note.note_id}"
+        body = {"note_type": note_type(call), "params": self._words.left_params(call)}
+        try:
+            reply = await self._api.patch(path, body)
+        except PermanentError:
+            found = await self.find_note(call, note.entity)
+            if found.entry is not None:
+                raise
+            return found
+        return Answer(note, reply.request_id)
+
+    async def check_lead(self, call: Call, lead: IncomingLead) -> LeadState:
+        """Return what has become of an incoming lead: open, or else whether its lead is still there."""
+        try:
+            reply = await self._api.get(f"api/v4/leads/unsorted/{lead.uid}")
+            if reply.body.get("uid") == lead.uid:
+                return LeadState.OPEN
+        except Gone:
+            pass
+        try:
+            reply = await self._api.get(f"api/v4/leads/{lead.lead_id}")
+        except Gone:
+            return LeadState.DECLINED
+        gone = reply.body.get("id") is None or reply.body.get("is_deleted") is True
+        return LeadState.DECLINED if gone else LeadState.ACCEPTED
+
+    async def decline(self, lead_uid: str) -> Answer:
+        """Decline an incoming lead, in nobody's name."""
+        reply = await self._api.delete(f"api/v4/leads/unsorted/{lead_uid}/decline", {"user_id": 0})
+        return Answer(None, reply.request_id)
+
+    async def hand_over(self, call: Call, contact_id: int | None, to: EntityRef) -> None:
+        """Give the caller's number to a contact or company, or link his contact to a lead."""
+        if to.kind in (EntityType.CONTACTS, EntityType.COMPANIES):
+            await self._give_number(self._words.phone(call), to)
+        elif contact_id is not None:
+            link = [{"to_entity_id": contact_id, "to_entity_type": EntityType.CONTACTS.value}]
+            await self._api.post(f"api/v4/{to.kind.value}/{to.id}/link", link)
+
+    async def _give_number(self, phone: str, to: EntityRef) -> None:
+        path = f"api/v4/{to.kind.value}/{to.id}"
+        values = phone_values((await self._api.get(path)).body)
+        if any(tail(value["value"]) == tail(phone) for value in values):
+            return
+        fields = [{"field_code": "PHONE", "values": [*values, {"value": phone, "enum_code": "WORK"}]}]
+        await self._api.patch(path, {"custom_fields_values": fields})
+
     async def _with_note(self, call: Call, entry: Entry) -> Entry:
         """Return the entry of an incoming lead with the id of its call note, which Kommo does not tell."""
-        places = [(entry.entity_type, entry.entity_id)]
+        found = await self._on_lead(call, entry)
+        if found is None:
+            raise PermanentError("the incoming lead's call note is not there")
+        return found
+
+    async def _on_lead(self, call: Call, entry: Entry) -> Entry | None:
+        places = [entry.entity]
         if entry.contact_id is not None:
-            places.append((EntityType.CONTACTS, entry.contact_id))
-        for kind, entity_id in places:
-            found = await self._find_note(call, f"api/v4/{kind.value}/{entity_id}/notes", kind, 0)
-            if found.entry is not None:
-                return replace(entry, entity_type=kind, entity_id=entity_id, note_id=found.entry.note_id)
-        raise PermanentError("the incoming lead's call note is not there")
+            places.append(EntityRef(EntityType.CONTACTS, entry.contact_id))
+        for place in places:
+            found = (await self.find_note(call, place)).entry
+            if found is not None:
+                return replace(entry, entity_type=place.kind, entity_id=place.id, note_id=found.note_id)
+        return None
 
     async def _find_note(self, call: Call, path: str, kind: EntityType, since: float) -> Answer:
         query = [
@@ -170,23 +304,84 @@ class Kommo:
         """Create the call where Kommo's own algorithm puts it."""
         return await self._of(call).log_call(call, before)
 
+    async def log_calls(self, calls: Sequence[Call], before: Before) -> Mapping[CallKey, Answer | KommoError]:
+        """Create calls of one account with one request."""
+        return await self._of(calls[0]).log_calls(calls, before)
+
     async def create_incoming_lead(self, call: Call, before: Before) -> Answer:
         """Create an incoming lead with the number and the call."""
         return await self._of(call).create_incoming_lead(call, before)
+
+    async def add_note(self, call: Call, on: EntityRef, before: Before) -> Answer:
+        """Create the call's note on an entity."""
+        return await self._of(call).add_note(call, on, before)
+
+    async def add_task(self, call: Call, on: EntityRef, before: Before) -> Answer:
+        """Create the task of the call's result on an entity."""
+        return await self._of(call).add_task(call, on, before)
 
     async def find(self, call: Call, since: float) -> Answer:
         """Return the entry that carries the call's id, if there is one."""
         return await self._of(call).find(call, since)
 
+    async def find_note(self, call: Call, on: EntityRef) -> Answer:
+        """Return the call's entry on an entity, if there is one."""
+        return await self._of(call).find_note(call, on)
+
+    async def find_task(self, call: Call, on: EntityRef) -> Answer:
+        """Return the task of the call's result on an entity, if there is one."""
+        return await self._of(call).find_task(call, on)
+
     async def amend(self, call: Call) -> Answer:
         """Write the call as it is known now into its entry's note."""
         return await self._of(call).amend(call)
+
+    async def neutralise(self, call: Call, left: Entry) -> Answer:
+        """Empty the note of an entry that the call has left."""
+        return await self._of(call).neutralise(call, left)
+
+    async def check_lead(self, call: Call, lead: IncomingLead) -> LeadState:
+        """Return what has become of an incoming lead."""
+        return await self._of(call).check_lead(call, lead)
+
+    async def decline(self, call: Call, lead_uid: str) -> Answer:
+        """Decline an incoming lead."""
+        return await self._of(call).decline(lead_uid)
+
+    async def hand_over(self, call: Call, contact_id: int | None, to: EntityRef) -> None:
+        """Give the caller's number to a contact or company, or link his contact to a lead."""
+        await self._of(call).hand_over(call, contact_id, to)
 
     def _of(self, call: Call) -> KommoAccount:
         account = self._accounts.get(call.key.account_id)
         if account is None:
             raise AccountPaused("the account is not in the configuration")
         return account
+
+
+def _logged(call: Call, body: Mapping[str, Any], request_id: str | None) -> Answer | OutcomeUnknown | None:
+    """Return where an answer says that the call was put, None if it does not mention it as made."""
+    for made in _embedded(body, "calls"):
+        if str(made.get("request_id")) == call.key.call_id:
+            try:
+                entry = Entry(
+                    entity_type=entity_type(made["entity_type"]),
+                    entity_id=int(made["entity_id"]),
+                    note_id=int(made["id"]),
+                )
+            except (LookupError, TypeError, ValueError):
+                return OutcomeUnknown("Kommo's answer is unreadable", request_id=request_id)
+            return Answer(entry, request_id)
+    return None
+
+
+def _without_entity(body: Mapping[str, Any], number: int) -> Collection[str] | None:
+    """Return the ids of the calls of a batch whose number nobody has; None: all that are not made."""
+    errors = body.get("errors")
+    nobody = [error for error in errors if is_nobody(error)] if isinstance(errors, list) else []
+    if len(nobody) + len(_embedded(body, "calls")) >= number:
+        return None
+    return {str(error["request_id"]) for error in nobody if "request_id" in error}
 
 
 def _embedded(body: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:

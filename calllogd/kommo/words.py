@@ -1,10 +1,18 @@
 """Our words in Kommo's and back: which field of a call stands where; see docs/integrators.md. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from calllogd.domain.call import Call, CallStatus, Direction, EntityType
+from calllogd.domain.call import (
+    Call,
+    CallKey,
+    CallStatus,
+    Direction,
+    EntityRef,
+    EntityType,
+    RecordingState,
+)
 from calllogd.domain.phone import normalised
 
 _PLURAL = {
@@ -17,6 +25,12 @@ _PLURAL = {
 TALKED, LEFT_MESSAGE, NOT_AVAILABLE, NO_CONNECTION, BUSY = 4, 1, 3, 6, 7
 """Values of call_status. Source: amocrm.com/developers/content/api_v4/adding-calls."""
 
+FOLLOW_UP = 1
+"""Type of the tasks that are made."""
+
+MOVED = "#moved"
+"""Stands after the call's id in the `uniq` of a note that it has been moved from."""
+
 _CALL_STATUS = {
     CallStatus.ANSWERED: TALKED,
     CallStatus.VOICEMAIL: LEFT_MESSAGE,
@@ -28,10 +42,18 @@ _CALL_STATUS = {
 class Words:
     """How one account's calls are told to Kommo."""
 
-    def __init__(self, *, source: str, region: str | None, extensions: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        *,
+        source: str,
+        region: str | None,
+        extensions: Mapping[str, int],
+        link: Callable[[CallKey], str],
+    ) -> None:
         self._source = source
         self._region = region
         self._extensions = extensions
+        self._link = link
 
     def call(self, call: Call) -> dict[str, Any]:
         """Return an item of POST /api/v4/calls; fields that are not known are left out, never null."""
@@ -54,9 +76,57 @@ class Words:
                 "uniq": call.key.call_id,
                 "source": self._source,
                 "phone": self.phone(call),
-                "duration": call.facts.outcome.duration if call.facts.outcome else 0,
+                "duration": _duration(call),
+                "link": self._link_of(call),
                 "call_status": call_status(call),
+                "call_result": (call.result.text if call.result else None) or None,
                 "call_responsible": self._user_id(call),
+            }
+        )
+
+    def note(self, call: Call, entity_id: int) -> dict[str, Any]:
+        """Return an item of POST /api/v4/{entities}/notes with the call.
+
+        Kommo's statistics count it for a user only if he has made it and is responsible for it.
+        """
+        user_id = self._user_id(call)
+        return _known(
+            {
+                "entity_id": entity_id,
+                "note_type": note_type(call),
+                "params": self.params(call),
+                "created_by": user_id,
+                "responsible_user_id": user_id,
+                "created_at": int(call.started_at),
+                "request_id": call.key.call_id,
+            }
+        )
+
+    def left_params(self, call: Call) -> dict[str, Any]:
+        """Return the params of a note that the call has been moved from: Kommo has no way to remove it."""
+        place = call.entry
+        where = "elsewhere" if place is None else f"{place.entity_type.value} {place.entity_id}"
+        return {
+            "uniq": f"{call.key.call_id}{MOVED}",
+            "source": self._source,
+            "phone": self.phone(call),
+            "duration": 0,
+            "call_result": f"Moved to {where}",
+        }
+
+    def task(self, call: Call, on: EntityRef) -> dict[str, Any]:
+        """Return an item of POST /api/v4/tasks with what the manager wants to be done."""
+        if call.result is None or call.result.todo is None:
+            raise ValueError("the call's result has no task")
+        return _known(
+            {
+                "text": call.result.todo.text,
+                "complete_till": call.result.todo.complete_till,
+                "entity_id": on.id,
+                "entity_type": on.kind.value,
+                "task_type_id": FOLLOW_UP,
+                "responsible_user_id": self._user_id(call),
+                "request_id": call.key.call_id,
             }
         )
 
@@ -72,7 +142,8 @@ class Words:
             "from": phone,
             "call_responsible": self._user_id(call),
             "called_at": int(call.started_at),
-            "duration": call.facts.outcome.duration if call.facts.outcome else 0,
+            "duration": _duration(call),
+            "link": self._link_of(call),
             "service_code": self._source,
             "uniq": call.key.call_id,
             "is_call_event_needed": True,
@@ -98,27 +169,49 @@ class Words:
 
     def phone(self, call: Call) -> str:
         """Return the client's number as Kommo gets it."""
-        return normalised(call.facts.phone or "", self._region)
+        return normalised(call.known.phone or "", self._region) or "withheld"
+
+    def _link_of(self, call: Call) -> str | None:
+        """Return the address of the recording once it can be played."""
+        return self._link(call.key) if call.recording.state is RecordingState.READY else None
 
     def _user_id(self, call: Call) -> int | None:
         """Return the Kommo user of the call: as the VoIP service names him, else by his extension."""
-        person = call.facts.person
+        person = call.known.person
         if person is None:
             return None
         return person.user_id or self._extensions.get(person.extension)
 
 
 def call_status(call: Call) -> int | None:
-    """Return Kommo's call_status for how the call ended; None while it has not."""
-    if call.facts.outcome is None:
+    """Return Kommo's call_status: the manager's, else of how the call ended; None while it has not."""
+    if call.result is not None and call.result.status is not None:
+        return call.result.status
+    outcome = call.known.outcome
+    if outcome is None:
         return None
     missed = NO_CONNECTION if _direction(call) is Direction.INBOUND else NOT_AVAILABLE
-    return _CALL_STATUS.get(call.facts.outcome.status, missed)
+    return _CALL_STATUS.get(outcome.status, missed)
 
 
 def note_type(call: Call) -> str:
     """Return the type of the call's note."""
     return "call_in" if _direction(call) is Direction.INBOUND else "call_out"
+
+
+def phone_values(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the numbers of a contact or company as they have to be sent back when one is added.
+
+    Their field is replaced as a whole.
+    """
+    fields = card.get("custom_fields_values")
+    return [
+        {name: value[name] for name in ("value", "enum_code", "enum_id") if value.get(name) is not None}
+        for field in (fields if isinstance(fields, list) else [])
+        if isinstance(field, dict) and field.get("field_code") == "PHONE"
+        for value in (field.get("values") or [])
+        if isinstance(value, dict) and isinstance(value.get("value"), str)
+    ]
 
 
 def entity_type(word: object) -> EntityType:
@@ -131,7 +224,11 @@ def _moment(seconds: float) -> str:
 
 
 def _direction(call: Call) -> Direction:
-    return call.facts.direction or Direction.INBOUND
+    return call.known.direction or Direction.INBOUND
+
+
+def _duration(call: Call) -> int:
+    return call.known.outcome.duration if call.known.outcome else 0
 
 
 def _known(fields: dict[str, Any]) -> dict[str, Any]:

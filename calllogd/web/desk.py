@@ -12,10 +12,24 @@ from typing import Self
 from aiohttp import web
 
 from calllogd.errors import Overloaded
+from calllogd.ports import VoipCalls
+from calllogd.recordings.links import Links
+from calllogd.recordings.store import RecordingStore
 from calllogd.voip.usecase.save_call_event import Provider, SaveCallEventUseCase
+from calllogd.voip.usecase.save_recording import SaveRecordingUseCase
 
 WAIT_S = 10.0
 RETRY_S = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingServices:
+    """The parts that requests about recordings use."""
+
+    store: RecordingStore
+    links: Links
+    calls: VoipCalls
+    save: SaveRecordingUseCase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +43,7 @@ class Services:
     providers: Mapping[tuple[str, str], Provider]
     save_call_event: SaveCallEventUseCase
     ready: Callable[[], Awaitable[None]]
+    recordings: RecordingServices | None = None
 
 
 class Desk:

@@ -367,7 +367,9 @@ async def test_what_the_holder_writes_is_kept_and_extends_his_lease(ledger: Ledg
     saved = await ledger.save(worked, START + 10, LEASE_S)
     assert saved.lease is not None
     assert saved.lease.until == START + 10 + LEASE_S
-    assert saved == await known(ledger) == replace(worked, lease=saved.lease)
+    assert saved == await known(ledger) == replace(worked, lease=saved.lease, lead=saved.lead)
+    assert saved.lead is not None
+    assert saved.lead.uid == "uid"
 
 
 async def test_news_that_came_meanwhile_keep_the_call_in_its_holders_hands(ledger: LedgerOfCalls) -> None:

@@ -12,6 +12,7 @@ from aioresponses import aioresponses
 
 from calllogd.errors import (
     AccountPaused,
+    Gone,
     KommoError,
     NobodyHasNumber,
     OutcomeUnknown,
@@ -117,6 +118,7 @@ NOT_DONE: Kinds = dict.fromkeys(VERBS, TransientError)
 PAUSED: Kinds = dict.fromkeys(VERBS, AccountPaused)
 REFUSED: Kinds = dict.fromkeys(VERBS, PermanentError)
 NOT_KOMMO: Kinds = {"get": PermanentError, "patch": PermanentError, "create": AccountPaused}
+NOT_THERE: Kinds = {"get": Gone, "patch": Gone, "create": AccountPaused}
 
 TABLE: list[tuple[Fault, Kinds]] = [
     *((Fault("status_before", status=status), UNSURE) for status in (408, 500, 502, 503, 504, 599)),
@@ -135,7 +137,8 @@ TABLE: list[tuple[Fault, Kinds]] = [
     (Fault("forbidden"), PAUSED),
     *((Fault("status_before", status=status), REFUSED) for status in (400, 409, 415, 418, 422)),
     *((Fault("status_before", status=status, body="no JSON"), NOT_DONE) for status in (400, 422)),
-    *((Fault("status_before", status=status), NOT_KOMMO) for status in (404, 405)),
+    (Fault("status_before", status=404), NOT_THERE),
+    (Fault("status_before", status=405), NOT_KOMMO),
     *((Fault("status_before", status=status), PAUSED) for status in (300, 301, 302, 304, 307, 308)),
 ]
 

@@ -32,7 +32,7 @@ from calllogd.kommo.limiter import Limiter
 from calllogd.kommo.words import Words
 from calllogd.ports import Crm
 from calllogd.sandbox import Account, Card, Fault, SandboxKommo
-from tests.fakes import ACCOUNT, START, ManualClock
+from tests.fakes import ACCOUNT, START, ManualClock, link_of
 
 PHONE = "+12125550123"
 CALL = Call(
@@ -71,7 +71,9 @@ async def crm(kommo: SandboxKommo) -> AsyncIterator[KommoAccount]:
         timeout_s=5,
         turn_s=1,
     )
-    crm = KommoAccount(api=api, words=Words(source="calllogd", region="US", extensions={"101": 111}))
+    crm = KommoAccount(
+        api=api, words=Words(source="calllogd", region="US", extensions={"101": 111}, link=link_of)
+    )
     await crm.open()
     yield crm
     await crm.close()

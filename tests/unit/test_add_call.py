@@ -24,7 +24,18 @@ from calllogd.errors import (
 from calllogd.ports import Note
 from calllogd.voip.task.add_call import AddCallTask
 from calllogd.voip.usecase.add_call import AddCallUseCase, Timing
-from tests.fakes import ACCOUNT, START, ManualClock, Mishap, ScriptedCrm, begun, ended, failing, told
+from tests.fakes import (
+    ACCOUNT,
+    START,
+    ManualClock,
+    Mishap,
+    NoRecordings,
+    ScriptedCrm,
+    begun,
+    ended,
+    failing,
+    told,
+)
 
 KEY = CallKey(ACCOUNT, "c1")
 TIMING = Timing(request=20)
@@ -40,6 +51,7 @@ class Desk:
     crm: ScriptedCrm
     clock: ManualClock
     policy: Policy = field(default_factory=Policy)
+    recordings: NoRecordings = field(default_factory=NoRecordings)
 
     async def hear(self, event: CallEvent) -> None:
         await self.ledger.accept(told(event), self.clock.now())
@@ -48,6 +60,7 @@ class Desk:
         use_case = AddCallUseCase(
             calls=self.ledger,
             crm=self.crm,
+            recordings=self.recordings,
             clock=self.clock,
             policy=self.policy,
             timing=TIMING,
@@ -113,6 +126,7 @@ async def test_a_ring_for_a_call_nobody_knows_does_nothing(desk: Desk) -> None:
     use_case = AddCallUseCase(
         calls=desk.ledger,
         crm=desk.crm,
+        recordings=desk.recordings,
         clock=desk.clock,
         policy=Policy(),
         timing=TIMING,

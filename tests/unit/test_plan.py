@@ -24,12 +24,18 @@ from calllogd.domain.plan import (
     FRESH_S,
     POLL_FIRST_S,
     POLL_LONGEST_S,
+    AddNote,
+    AddTask,
     Amend,
+    CheckLead,
     CreateIncomingLead,
+    DeleteRecording,
     Finish,
     IncomingLeads,
+    Leave,
     LogCall,
     LookUp,
+    LoseEntry,
     Policy,
     Step,
     Wait,
@@ -311,6 +317,8 @@ def test_every_call_comes_to_an_end_when_nobody_ever_has_the_number(
             case LogCall():
                 now += latency
                 call = replace(call, doubt=None, nobody_at=now, asked=call.asked + 1)
-            case CreateIncomingLead() | Amend():
+            case CreateIncomingLead() | Amend() | AddNote():
                 call = replace(call, doubt=None, entry=ENTRY, written_revision=call.revision)
+            case AddTask() | CheckLead() | LoseEntry() | Leave() | DeleteRecording() as step:
+                pytest.fail(f"not for this call: {step}")
     pytest.fail(f"no end: {call}")

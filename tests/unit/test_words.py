@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from calllogd.domain.call import Call, CallKey, CallStatus, Direction, EntityType, Facts, Outcome, Person
 from calllogd.kommo.words import Words, call_status, entity_type, note_type
-from tests.fakes import ACCOUNT, START
+from tests.fakes import ACCOUNT, START, link_of
 
-WORDS = Words(source="calllogd", region="US", extensions={"101": 111})
+WORDS = Words(source="calllogd", region="US", extensions={"101": 111}, link=link_of)
 FULL = Facts(
     direction=Direction.INBOUND,
     phone="(212) 555-0123",

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 
 from calllogd.domain.call import CallKey
@@ -12,14 +12,21 @@ from calllogd.ports import Clock, VoipCalls
 from calllogd.voip.task.add_call import AddCallTask
 from calllogd.voip.usecase.add_call import AddCallUseCase
 
+BATCH = 50
+"""Calls that one request may carry. Source: developers.kommo.com/docs/limitations."""
+
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class _Lane:
-    """Calls of one account that are being worked on; `more`: the ledger may hold further due ones."""
+    """Calls of one account that are being worked on, `batch` of them with one request.
+
+    `more`: the ledger may hold further due ones.
+    """
 
     held: set[CallKey] = field(default_factory=set)
+    batch: int = 0
     more: bool = False
 
 
@@ -27,7 +34,8 @@ class AddCallWorker:
     """Runs `AddCallUseCase` for each ring, at most `width` calls of one account at a time.
 
     An account that is slow, limited or out of order fills its own lane alone. A ring that finds its lane
-    full is not kept: the lane turns to the ledger for the next due calls when it has room.
+    full is not kept: the lane turns to the ledger for the next due calls when it has room. If there are more
+    of them than fit beside each other, as after an outage, they are taken together, as one batch.
     """
 
     def __init__(self, *, use_case: AddCallUseCase, calls: VoipCalls, clock: Clock, width: int) -> None:
@@ -53,7 +61,7 @@ class AddCallWorker:
             lane.more = True
             return
         lane.held.add(task.key)
-        self._start(self._work(lane, task))
+        self._start(self._work(lane, [task.key]))
 
     async def sweep(self, limit: int = 200) -> int:
         """Ring for every due call that nobody holds, up to `limit`; return how many there were."""
@@ -80,31 +88,42 @@ class AddCallWorker:
         if self._tasks:
             await asyncio.wait(list(self._tasks))
 
-    async def _work(self, lane: _Lane, task: AddCallTask) -> None:
+    async def _work(self, lane: _Lane, keys: Sequence[CallKey]) -> None:
         try:
-            await self._use_case.execute(task)
+            if len(keys) == 1:
+                await self._use_case.execute(AddCallTask(*keys[0]))
+            else:
+                await self._use_case.execute_many(keys)
         except (LeaseLost, StorageError) as error:
-            _log.warning("%s of %s put off: %s", task.call_id, task.account_id, error)
+            _log.warning("%s of %s put off: %s", keys[0].call_id, keys[0].account_id, error)
         except Exception:  # noqa: BLE001  the call says so, too; the worker goes on with the others
             _log.critical("add_call failed by a mistake of ours", exc_info=True)
         finally:
-            lane.held.discard(task.key)
+            lane.held.difference_update(keys)
+            if len(keys) > 1:
+                lane.batch = 0
             if lane.more and not self._closing:
                 lane.more = False
-                self._start(self._refill(lane, task.account_id))
+                self._start(self._refill(lane, keys[0].account_id))
 
     async def _refill(self, lane: _Lane, account_id: int) -> None:
         """Take the account's next due calls from the ledger."""
-        room = self._width - len(lane.held)
+        if lane.batch:
+            lane.more = True
+            return
         try:
-            keys = await self._calls.due(account_id, self._clock.now(), room)
+            keys = await self._calls.due(account_id, self._clock.now(), BATCH)
         except StorageError as error:
             _log.warning("the ledger's due calls cannot be read: %s", error)
             return
-        if len(keys) >= room:
-            lane.more = True
-        for key in keys:
-            self.ring(AddCallTask(*key))
+        free = [key for key in keys if key not in lane.held]
+        if len(free) <= self._width or lane.batch:
+            for key in free:
+                self.ring(AddCallTask(*key))
+            return
+        lane.more, lane.batch = True, len(free)
+        lane.held.update(free)
+        self._start(self._work(lane, free))
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

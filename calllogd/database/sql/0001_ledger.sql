@@ -12,19 +12,31 @@ CREATE TABLE calls (
     started_at REAL,
     status TEXT CHECK (status IN ('answered', 'voicemail', 'busy', 'no_answer', 'cancelled', 'failed')),
     duration INTEGER CHECK (duration >= 0),
-    -- the manager's call result
-    result_rev INTEGER,
+    -- what the widget says, and the manager's call result
+    widget TEXT CHECK (widget IS NULL OR json_valid(widget)),
     result TEXT CHECK (result IS NULL OR json_valid(result)),
+    -- when Kommo last told of a contact with the number
+    appeared_at REAL,
     -- recording
     recording TEXT NOT NULL DEFAULT 'none'
         CHECK (recording IN ('none', 'expected', 'ready', 'failed', 'never', 'deleted')),
     recording_url TEXT,
+    recording_type TEXT,
+    -- fetching it: when it is to be tried next (null: at once), how often it was, what went wrong, who is at it
+    fetch_due_at REAL,
+    fetch_attempts INTEGER NOT NULL DEFAULT 0,
+    fetch_error TEXT,
     -- entry: what stands in Kommo; entity_id is null until it does
     entity_type TEXT CHECK (entity_type IN ('leads', 'contacts', 'companies', 'customers')),
     entity_id INTEGER,
     note_id INTEGER,
     lead_uid TEXT,
     contact_id INTEGER,
+    -- the entry that it replaces, until that has been cleared away
+    leaving TEXT CHECK (leaving IS NULL OR json_valid(leaving)),
+    task_id INTEGER,
+    -- last ten digits of the number, once the call has been worked on
+    number TEXT,
     -- state
     state TEXT NOT NULL DEFAULT 'pending'
         CHECK (state IN ('pending', 'awaiting_result', 'in_doubt', 'awaiting_contact',
@@ -35,11 +47,15 @@ CREATE TABLE calls (
     attempts INTEGER NOT NULL DEFAULT 0,
     nobody_at REAL,
     asked INTEGER NOT NULL DEFAULT 0,
+    declined INTEGER NOT NULL DEFAULT 0 CHECK (declined IN (0, 1)),
     last_error TEXT,
     -- a creating request whose answer is not on disk
-    intent TEXT CHECK (intent IN ('log_call', 'create_incoming_lead')),
+    intent TEXT CHECK (intent IN ('log_call', 'create_incoming_lead', 'add_note', 'add_task')),
     intent_over_at REAL,
     intent_revision INTEGER,
+    intent_type TEXT CHECK (intent_type IN ('leads', 'contacts', 'companies', 'customers')),
+    intent_id INTEGER,
+    intent_lead_uid TEXT,
     looked_at REAL,
     -- the worker that holds the call
     lease TEXT,
@@ -49,12 +65,43 @@ CREATE TABLE calls (
     CHECK ((status IS NULL) = (duration IS NULL)),
     CHECK ((intent IS NULL) = (intent_over_at IS NULL)),
     CHECK ((intent IS NULL) = (intent_revision IS NULL)),
+    CHECK ((intent_type IS NULL) = (intent_id IS NULL)),
     CHECK ((lease IS NULL) = (lease_until IS NULL)),
     CHECK (state <> 'logged' OR entity_id IS NOT NULL)
 ) STRICT;
 
-CREATE INDEX calls_due ON calls (account_id, due_at) WHERE due_at IS NOT NULL;
+-- Due calls by their rank: those that are to become incoming leads, other new entries, amendments.
+CREATE INDEX calls_due ON calls (
+    account_id,
+    CASE WHEN entity_id IS NOT NULL THEN 2 WHEN nobody_at IS NOT NULL AND direction = 'inbound' THEN 0 ELSE 1 END,
+    due_at
+) WHERE due_at IS NOT NULL;
 CREATE INDEX calls_unlogged ON calls (state, id) WHERE state <> 'logged';
+-- The next three leave out whatever has just arrived: accepting writes to none of them.
+CREATE INDEX calls_number ON calls (account_id, number) WHERE number IS NOT NULL;
+CREATE INDEX calls_lead ON calls (account_id, lead_uid) WHERE lead_uid IS NOT NULL;
+CREATE INDEX calls_to_fetch ON calls (fetch_due_at) WHERE recording = 'expected';
+
+-- What is known of the incoming leads that calls were made into, by the last ten digits of their number.
+CREATE TABLE incoming_leads (
+    account_id INTEGER NOT NULL,
+    uid TEXT NOT NULL,
+    number TEXT NOT NULL,
+    lead_id INTEGER NOT NULL,
+    contact_id INTEGER,
+    state TEXT NOT NULL CHECK (state IN ('open', 'accepted', 'declined')),
+    made_at REAL NOT NULL,
+    known_at REAL NOT NULL,
+    PRIMARY KEY (account_id, uid)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX incoming_leads_number ON incoming_leads (account_id, number, made_at);
+
+-- Keys that calllogd made for itself, for links that have to hold for years.
+CREATE TABLE keys (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT;
 
 CREATE TABLE journal (
     call INTEGER NOT NULL REFERENCES calls (id),
@@ -88,13 +135,8 @@ CREATE TABLE task (
     priority REAL NOT NULL DEFAULT 0.0
 );
 
--- Whatever becomes known of a call rings for it, in the transaction that makes it known.
+-- A new call rings for itself, in the transaction that makes it known.
 CREATE TRIGGER ring_for_new AFTER INSERT ON calls BEGIN
-    INSERT INTO task (queue, data)
-    VALUES ('calllogd', CAST(json_object('account_id', NEW.account_id, 'call_id', NEW.call_id) AS BLOB));
-END;
-
-CREATE TRIGGER ring_for_news AFTER UPDATE OF revision ON calls WHEN NEW.revision > OLD.revision BEGIN
     INSERT INTO task (queue, data)
     VALUES ('calllogd', CAST(json_object('account_id', NEW.account_id, 'call_id', NEW.call_id) AS BLOB));
 END;
@@ -104,17 +146,17 @@ END;
 CREATE VIEW arrivals AS
 SELECT
     account_id, call_id, arrived_at, direction, phone, person_weight, extension, user_id, started_at, status, duration,
-    recording, recording_url, revision, due_at, who, what, body
+    widget, result, recording, recording_url, recording_type, appeared_at, revision, due_at, who, what, body
 FROM calls JOIN journal ON journal.call = calls.id AND journal.line = 1;
 
 CREATE TRIGGER arrive INSTEAD OF INSERT ON arrivals BEGIN
     INSERT INTO calls (
         account_id, call_id, arrived_at, direction, phone, person_weight, extension, user_id, started_at, status,
-        duration, recording, recording_url, revision, due_at
+        duration, widget, result, recording, recording_url, recording_type, appeared_at, revision, due_at
     ) VALUES (
         NEW.account_id, NEW.call_id, NEW.arrived_at, NEW.direction, NEW.phone, NEW.person_weight, NEW.extension,
-        NEW.user_id, NEW.started_at, NEW.status, NEW.duration, NEW.recording, NEW.recording_url, NEW.revision,
-        NEW.due_at
+        NEW.user_id, NEW.started_at, NEW.status, NEW.duration, NEW.widget, NEW.result, NEW.recording,
+        NEW.recording_url, NEW.recording_type, NEW.appeared_at, NEW.revision, NEW.due_at
     );
     INSERT INTO journal (call, line, at, who, what, outcome, body, last_at)
     VALUES (last_insert_rowid(), 1, NEW.arrived_at, NEW.who, NEW.what, 'new call', NEW.body, NEW.arrived_at);

@@ -2,9 +2,7 @@
 
 import hmac
 import ipaddress
-import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -23,13 +21,8 @@ from calllogd.domain.call import (
 )
 from calllogd.domain.merge import CallEvent
 from calllogd.errors import InputRefused
+from calllogd.voip.fields import CALL_ID_MOST, checked_call_id, decoded, start_of
 from calllogd.voip.provider import standard_webhooks
-
-YEAR_2000, YEAR_2100 = 946_684_800, 4_102_444_800
-AHEAD_S = 86_400
-"""A call may have started this much after now: clocks and zones differ, but not by more."""
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 _NEEDED = {
     "call.started": ("direction", "phone"),
@@ -48,7 +41,7 @@ class _Event(msgspec.Struct):
     """The message as it comes; what is not listed here is passed over."""
 
     event: Literal["call.started", "call.answered", "call.ended", "recording.ready", "recording.failed"]
-    call_id: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    call_id: Annotated[str, msgspec.Meta(min_length=1, max_length=CALL_ID_MOST)]
     direction: Direction | None = None
     phone: Annotated[str, msgspec.Meta(max_length=64)] | None = None
     extension: Annotated[str, msgspec.Meta(max_length=64)] | None = None
@@ -85,34 +78,20 @@ class Generic:
 
     def parse(self, body: bytes, now: float) -> tuple[str, CallEvent]:
         """Return the name of a message's event and what it says; raises InputRefused."""
-        try:
-            event = _decode(body)
-        except msgspec.ValidationError as error:
-            raise InputRefused("invalid", f"{error}{_allowed(str(error))}") from error
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InputRefused("malformed", f"the body is not a JSON object in UTF-8: {error}") from error
-        if _CONTROL.search(event.call_id):
-            raise InputRefused("invalid", "call_id has control characters")
+        event = decoded(_decode, body, _WORDS)
+        call_id = checked_call_id(event.call_id)
         _check_needed(event)
         return event.event, CallEvent(
-            key=CallKey(self._account_id, event.call_id),
+            key=CallKey(self._account_id, call_id),
             facts=Facts(
                 direction=event.direction,
                 phone=event.phone,
                 person=_person(event),
-                started_at=_started_at(event.started_at, now),
+                started_at=start_of(event.started_at, now),
                 outcome=_outcome(event),
             ),
             recording=_recording(event),
         )
-
-
-def _allowed(refusal: str) -> str:
-    """Return the words that a field takes, where a refusal leaves them out."""
-    for field, words in _WORDS.items():
-        if f"`$.{field}`" in refusal:
-            return f"; it takes {', '.join(words)}"
-    return ""
 
 
 def _check_needed(event: _Event) -> None:
@@ -131,25 +110,6 @@ def _outcome(event: _Event) -> Outcome | None:
     if event.event != "call.ended" or event.status is None or event.duration is None:
         return None
     return Outcome(event.status, event.duration)
-
-
-def _started_at(started_at: float | str | None, now: float) -> float | None:
-    """Return Unix seconds; raises InputRefused for what cannot be the start of a call."""
-    if started_at is None:
-        return None
-    if isinstance(started_at, str):
-        try:
-            moment = datetime.fromisoformat(started_at)
-        except ValueError:
-            moment = None
-        if moment is None or moment.tzinfo is None:
-            raise InputRefused("invalid", "started_at should be Unix seconds, or RFC 3339 with its time zone")
-        started_at = moment.timestamp()
-    if not YEAR_2000 <= started_at <= YEAR_2100:
-        raise InputRefused("invalid", "started_at should be in Unix seconds (not milliseconds)")
-    if started_at > now + AHEAD_S:
-        raise InputRefused("invalid", "started_at is more than a day ahead of calllogd's clock")
-    return float(started_at)
 
 
 def _recording(event: _Event) -> Recording:

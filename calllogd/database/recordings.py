@@ -1,0 +1,113 @@
+"""The recordings of the ledger: which are to be fetched, which are ready, and the key of their links.
+
+What becomes of a recording is news like any other and goes through `LedgerOfCalls.accept`; here is only who
+fetches it and when.
+"""
+
+import secrets
+import sqlite3
+from collections.abc import Sequence
+
+from calllogd.database.database import Database
+from calllogd.domain.call import CallKey
+from calllogd.voip.usecase.fetch_recording import FetchOrder
+
+PAGE = 5000
+"""Rows that are looked at in one go, so that other readers do not wait for long."""
+
+KEY_BYTES = 32
+
+_DUE = (
+    " FROM calls WHERE recording = 'expected' AND recording_url IS NOT NULL"
+    " AND coalesce(fetch_due_at, 0) <= ? ORDER BY fetch_due_at LIMIT 1"
+)
+_NEXT = f"SELECT id, account_id, call_id, recording_url, fetch_attempts{_DUE}"
+_TAKE = "UPDATE calls SET fetch_due_at = ?, fetch_attempts = fetch_attempts + 1 WHERE id = ?"
+_PUT_OFF = (
+    "UPDATE calls SET fetch_due_at = ?, fetch_error = ?"
+    " WHERE account_id = ? AND call_id = ? AND recording = 'expected' AND fetch_due_at = ?"
+)
+
+
+class LedgerOfRecordings:
+    """Recordings in SQLite; implements `FetchOrders` and `CallsWithRecordings`. All raise StorageError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim_fetch(self, now: float, lease_s: float) -> FetchOrder | None:
+        """Return the longest due order, held for `lease_s`; None when none is due.
+
+        Among any number of callers, in any number of processes, one gets the order. A lease that runs out
+        makes the order due again, and its attempt counts.
+        """
+        until = now + lease_s
+
+        def unit(connection: sqlite3.Connection) -> FetchOrder | None:
+            row = connection.execute(_NEXT, (now,)).fetchone()
+            if row is None:
+                return None
+            number, account_id, call_id, url, attempts = row
+            connection.execute(_TAKE, (until, number))
+            return FetchOrder(key=CallKey(account_id, call_id), url=url, attempts=attempts + 1, until=until)
+
+        # Mostly nothing is due, and then nobody needs to wait for the writer.
+        if await self._database.read(lambda connection: connection.execute(_NEXT, (now,)).fetchone()) is None:
+            return None
+        return await self._database.write(unit)
+
+    async def put_off(self, order: FetchOrder, due_at: float, reason: str) -> None:
+        """Give an order back, to be due at `due_at`; nothing happens when it is held no longer.
+
+        `reason` is what went wrong, for the operator.
+        """
+        await self._database.write(
+            lambda connection: (
+                connection.execute(_PUT_OFF, (due_at, reason, *order.key, order.until)).rowcount
+            )
+        )
+
+    async def next_due(self, now: float) -> float | None:
+        """Return the Unix second at which the next order is due, `now` if one is; None if there is none."""
+        row = await self._database.read(
+            lambda connection: connection.execute(
+                "SELECT coalesce(fetch_due_at, 0) FROM calls"
+                " WHERE recording = 'expected' AND recording_url IS NOT NULL ORDER BY fetch_due_at LIMIT 1"
+            ).fetchone()
+        )
+        return None if row is None else max(now, row[0])
+
+    async def ready(self, after: int) -> tuple[Sequence[tuple[CallKey, float]], int | None]:
+        """Return the next calls whose recordings are ready, and the Unix seconds of their starts.
+
+        A page may be empty. With it comes what to ask for the following one with, None after the last; begin
+        with 0.
+        """
+
+        def unit(connection: sqlite3.Connection) -> tuple[Sequence[tuple[CallKey, float]], int | None]:
+            rows = connection.execute(
+                "SELECT account_id, call_id, coalesce(started_at, arrived_at) FROM calls"
+                " WHERE id > ? AND id <= ? AND recording = 'ready'",
+                (after, after + PAGE),
+            ).fetchall()
+            (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM calls").fetchone()
+            page = [(CallKey(account_id, call_id), started_at) for account_id, call_id, started_at in rows]
+            return page, after + PAGE if last > after + PAGE else None
+
+        return await self._database.read(unit)
+
+    async def own_key(self, name: str) -> bytes:
+        """Return the secret key of this name: 32 random bytes, made when it is first asked for.
+
+        Idempotent, also between processes: everybody gets the same.
+        """
+
+        def unit(connection: sqlite3.Connection) -> bytes:
+            connection.execute(
+                "INSERT OR IGNORE INTO keys (name, value) VALUES (?, ?)",
+                (name, secrets.token_bytes(KEY_BYTES)),
+            )
+            (key,) = connection.execute("SELECT value FROM keys WHERE name = ?", (name,)).fetchone()
+            return bytes(key)
+
+        return await self._database.write(unit)
