@@ -10,7 +10,13 @@ from calllogd.web.problems import PROBLEMS
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ["init", "check", "status", "calls", "show", "retry", "demo", "--once"]
-ROUTES = ["/voip/generic/{account_id}", "/healthz", "/readyz"]
+ROUTES = [
+    "/voip/generic/{account_id}",
+    "/voip/generic/{account_id}/recordings/{call_id}",
+    "/recordings/{token}",
+    "/healthz",
+    "/readyz",
+]
 
 
 def document(name: str) -> str:

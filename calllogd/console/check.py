@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from calllogd.config import Account, Settings
 from calllogd.console.exits import EX_FAILED, EX_OK
-from calllogd.console.parts import kommo_accounts, ledger, make_folder
+from calllogd.console.parts import kommo_accounts, ledger, make_folder, webhook_secrets
 from calllogd.console.words import out
 from calllogd.errors import AccountPaused, CalllogdError, KommoError
 from calllogd.kommo.kommo import KommoAccount
@@ -44,7 +44,9 @@ async def check(settings: Settings, _arguments: argparse.Namespace) -> int:
 
 
 async def _findings(settings: Settings) -> AsyncIterator[Finding]:
-    yield await _database(settings)
+    database = await _database(settings)
+    yield database
+    secrets = await webhook_secrets(settings) if database.right else None
     yield _disk(settings)
     if not settings.accounts:
         yield Finding(False, "accounts: there is none, so nobody can send calls; add [[accounts]]")
@@ -55,6 +57,9 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
             yield Finding(
                 False, f"account {account_id}: no VoIP service can send; set accounts.voip.generic.token"
             )
+        if secrets is not None:
+            address = f"{settings.http.public_url}/kommo/{account_id}/{secrets.secret(account_id)}"
+            yield Finding(True, f"account {account_id}: Kommo's own webhooks may be sent to {address}")
         await kommo.open()
         try:
             async for finding in _account(account, kommo):

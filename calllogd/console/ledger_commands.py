@@ -9,7 +9,9 @@ from calllogd.console.exits import EX_FAILED, EX_OK, EX_USAGE
 from calllogd.console.parts import ledger
 from calllogd.console.words import (
     call_json,
+    concluded,
     line_json,
+    listened,
     meaning,
     moment,
     out,
@@ -108,8 +110,10 @@ async def show(settings: Settings, arguments: argparse.Namespace) -> int:
     out(f"  Stands on  {place(call.entry)}")
     out(f"  Why        {why(call)}")
     out(f"  Revision   {call.written_revision} of {call.revision} is in Kommo")
-    if call.recording.url is not None:
-        out(f"  Recording  {call.recording.state.value}: {call.recording.url}")
+    if (result := concluded(call)) is not None:
+        out(f"  Result     {result}")
+    if (recording := listened(call)) is not None:
+        out(f"  Recording  {recording}")
     if call.due_at is not None:
         out(f"  Next look  {moment(call.due_at)}, after {call.attempts} failed attempt(s)")
     if call.last_error is not None:

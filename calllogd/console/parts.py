@@ -18,6 +18,7 @@ from calllogd.errors import ConfigError
 from calllogd.kommo.api import Api
 from calllogd.kommo.kommo import Kommo, KommoAccount
 from calllogd.kommo.limiter import Limiter
+from calllogd.kommo.webhook import WebhookSecrets
 from calllogd.kommo.words import Words
 from calllogd.queue.queue import Queue
 from calllogd.recordings.fetch import FETCH_S, RecordingFetcher
@@ -27,8 +28,11 @@ from calllogd.recordings.store import RecordingStore
 from calllogd.voip.provider.generic import Generic
 from calllogd.voip.usecase.add_call import AddCallUseCase, Timing
 from calllogd.voip.usecase.fetch_recording import FetchRecordingUseCase
+from calllogd.voip.usecase.hear_kommo import HearKommoUseCase
 from calllogd.voip.usecase.save_call_event import Provider, SaveCallEventUseCase
+from calllogd.voip.usecase.save_call_result import SaveCallResultUseCase
 from calllogd.voip.usecase.save_recording import SaveRecordingUseCase
+from calllogd.voip.usecase.show_call import ShowCallUseCase
 
 LEASE_MARGIN_S = 60.0
 """How much longer a recording is held than fetching it may take."""
@@ -59,6 +63,10 @@ class Parts:
     retention: Retention
     save_call_event: SaveCallEventUseCase
     save_recording: SaveRecordingUseCase
+    save_call_result: SaveCallResultUseCase
+    show_call: ShowCallUseCase
+    hear_kommo: HearKommoUseCase
+    webhook_secrets: WebhookSecrets
     providers: dict[tuple[str, str], Provider]
 
 
@@ -69,6 +77,16 @@ async def ledger(settings: Settings) -> AsyncIterator[LedgerOfCalls]:
     await database.open()
     try:
         yield LedgerOfCalls(database)
+    finally:
+        await database.close()
+
+
+async def webhook_secrets(settings: Settings) -> WebhookSecrets:
+    """Return the secrets of the addresses that Kommo calls."""
+    database = Database(settings.database)
+    await database.open()
+    try:
+        return await _webhook_secrets(database)
     finally:
         await database.close()
 
@@ -139,8 +157,16 @@ async def _built(settings: Settings, database: Database, opened: AsyncExitStack)
         ),
         save_call_event=SaveCallEventUseCase(calls=calls, clock=clock),
         save_recording=SaveRecordingUseCase(calls=calls, recordings=store, clock=clock),
+        save_call_result=SaveCallResultUseCase(calls=calls, clock=clock),
+        show_call=ShowCallUseCase(calls=calls),
+        hear_kommo=HearKommoUseCase(calls=calls, clock=clock),
+        webhook_secrets=await _webhook_secrets(database),
         providers=_providers(settings),
     )
+
+
+async def _webhook_secrets(database: Database) -> WebhookSecrets:
+    return WebhookSecrets(await LedgerOfRecordings(database).own_key("kommo-webhook"))
 
 
 def kommo_accounts(

@@ -18,7 +18,8 @@ from calllogd.errors import ConfigError, StorageError
 from calllogd.log import set_up
 from calllogd.voip.task.add_call import AddCallTask
 from calllogd.web.app import make_app
-from calllogd.web.desk import Desk, Services
+from calllogd.web.desk import Desk, KommoServices, RecordingServices, Services, WidgetServices
+from calllogd.web.tokens import WidgetTokens
 
 SWEEP_S = 1.0
 CHECKPOINT_S = 0.25
@@ -203,8 +204,26 @@ async def _listen(desk: Desk, listening: socket.socket) -> web.AppRunner:
 
 
 def _services(built: Parts) -> Services:
+    kommo, accounts = built.settings.kommo, built.settings.accounts
     return Services(
-        providers=built.providers, save_call_event=built.save_call_event, ready=lambda: _ready(built)
+        providers=built.providers,
+        save_call_event=built.save_call_event,
+        ready=lambda: _ready(built),
+        recordings=RecordingServices(
+            store=built.recordings, links=built.links, calls=built.calls, save=built.save_recording
+        ),
+        widget=WidgetServices(
+            tokens=WidgetTokens(
+                client_id=kommo.client_id,
+                client_secret=kommo.client_secret,
+                redirect_uri=kommo.redirect_uri,
+                base_urls={account.id: account.base_url for account in accounts.values()},
+                clock=built.clock,
+            ),
+            save_call_result=built.save_call_result,
+            show_call=built.show_call,
+        ),
+        kommo=KommoServices(secrets=built.webhook_secrets, hear=built.hear_kommo),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from calllogd.domain.call import Call, CallState, Direction, EntityType, Entry
+from calllogd.domain.call import Call, CallState, Direction, EntityType, Entry, RecordingState, Result
 from calllogd.ports import JournalLine
 
 PIPE_WIDTH = 160
@@ -33,7 +33,14 @@ _STATES = {
 _STEPS = {
     "log_call": "offered to Kommo, which picks the entity by the number",
     "create_incoming_lead": "asked Kommo for an incoming lead",
-    "look_up": "searched Kommo for an entry that a lost request may have made",
+    "add_note": "asked Kommo for a note on the entity",
+    "log_calls": "offered to Kommo together with others",
+    "add_task": "asked Kommo for the manager's task",
+    "check_lead": "asked Kommo what became of the number's incoming lead",
+    "lose_entry": "lost its entry",
+    "hand_over": "gave the caller's number to the chosen entity",
+    "leave": "cleared the old entry away",
+    "look_up": "searched Kommo for what a lost request may have made",
     "amend": "wrote what had changed into the note",
     "wait": "waits",
     "finish": "finished",
@@ -76,16 +83,21 @@ def meaning(state: CallState) -> str:
 
 def why(call: Call) -> str:
     """Return why the entry is where it is, or why there is none."""
-    if call.entry is None:
+    entry = call.entry
+    if entry is None:
         return call.last_error or meaning(call.state)
-    if call.entry.lead_uid is not None:
+    if call.chosen == entry.entity:
+        return "the manager chose it in the call result"
+    if entry.lead_uid is not None and entry.note_id is not None:
+        return "nobody had the number, and it had an incoming lead already, from another call"
+    if entry.lead_uid is not None:
         return "nobody had the number and the client called, so the call became an incoming lead"
     return "Kommo's own algorithm picked it by the last ten digits of the number"
 
 
 def told(call: Call) -> str:
     """Return in a line what is known of a call."""
-    facts = call.facts
+    facts = call.known
     words = [facts.direction.value if facts.direction else "direction unknown"]
     if facts.phone is not None:
         words.append(
@@ -102,6 +114,28 @@ def told(call: Call) -> str:
     return ", ".join(words)
 
 
+def listened(call: Call) -> str | None:
+    """Return in a line what is known of the recording, None if there is nothing to tell."""
+    recording = call.recording
+    if recording.state is RecordingState.NONE:
+        return None
+    return recording.state.value if recording.url is None else f"{recording.state.value}: {recording.url}"
+
+
+def concluded(call: Call) -> str | None:
+    """Return in a line what the manager made of the call, None if there is nothing to tell."""
+    result = call.result
+    if result is None:
+        return "declined" if call.widget.skipped else None
+    words = [f"revision {result.rev}", json.dumps(result.text, ensure_ascii=False)]
+    if result.entity is not None:
+        words.append(f"on {_KINDS[result.entity.kind]} {result.entity.id}")
+    if result.todo is not None:
+        made = "not made yet" if call.task_id is None else f"made as {call.task_id}"
+        words.append(f"with a task, {made}")
+    return ", ".join(words)
+
+
 def step(line: JournalLine) -> str:
     """Return a line of the journal as a sentence."""
     if line.body is not None:
@@ -115,7 +149,7 @@ def step(line: JournalLine) -> str:
 
 def call_json(call: Call) -> dict[str, Any]:
     """Return a call as one JSON object; the keys are fixed, programs rely on them."""
-    facts, entry = call.facts, call.entry
+    facts, entry, result = call.known, call.entry, call.result
     return {
         "account_id": call.key.account_id,
         "call_id": call.key.call_id,
@@ -134,9 +168,23 @@ def call_json(call: Call) -> dict[str, Any]:
         "lead_uid": entry.lead_uid if entry else None,
         "contact_id": entry.contact_id if entry else None,
         "recording": {"state": call.recording.state.value, "url": call.recording.url},
+        "result": None if result is None else _result_json(result),
+        "skipped": call.widget.skipped,
+        "task_id": call.task_id,
         "due_at": call.due_at,
         "attempts": call.attempts,
         "last_error": call.last_error,
+    }
+
+
+def _result_json(result: Result) -> dict[str, Any]:
+    entity, todo = result.entity, result.todo
+    return {
+        "rev": result.rev,
+        "text": result.text,
+        "status": result.status,
+        "entity": None if entity is None else {"type": entity.kind.value, "id": entity.id},
+        "task": None if todo is None else {"text": todo.text, "complete_till": todo.complete_till},
     }
 
 

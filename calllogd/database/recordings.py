@@ -7,6 +7,7 @@ fetches it and when.
 import secrets
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 from calllogd.database.database import Database
 from calllogd.domain.call import CallKey
@@ -17,11 +18,10 @@ PAGE = 5000
 
 KEY_BYTES = 32
 
-_DUE = (
-    " FROM calls WHERE recording = 'expected' AND recording_url IS NOT NULL"
-    " AND coalesce(fetch_due_at, 0) <= ? ORDER BY fetch_due_at LIMIT 1"
+_NEXT = (
+    "SELECT id, coalesce(fetch_due_at, 0), account_id, call_id, recording_url, fetch_attempts FROM calls"
+    " WHERE recording = 'expected' AND recording_url IS NOT NULL ORDER BY fetch_due_at LIMIT 1"
 )
-_NEXT = f"SELECT id, account_id, call_id, recording_url, fetch_attempts{_DUE}"
 _TAKE = "UPDATE calls SET fetch_due_at = ?, fetch_attempts = fetch_attempts + 1 WHERE id = ?"
 _PUT_OFF = (
     "UPDATE calls SET fetch_due_at = ?, fetch_error = ?"
@@ -44,17 +44,18 @@ class LedgerOfRecordings:
         until = now + lease_s
 
         def unit(connection: sqlite3.Connection) -> FetchOrder | None:
-            row = connection.execute(_NEXT, (now,)).fetchone()
+            row = _next(connection)
             if row is None:
                 return None
-            number, account_id, call_id, url, attempts = row
+            number, due_at, account_id, call_id, url, attempts = row
+            if due_at > now:
+                return None
             connection.execute(_TAKE, (until, number))
             return FetchOrder(key=CallKey(account_id, call_id), url=url, attempts=attempts + 1, until=until)
 
-        # Mostly nothing is due, and then nobody needs to wait for the writer.
-        if await self._database.read(lambda connection: connection.execute(_NEXT, (now,)).fetchone()) is None:
-            return None
-        return await self._database.write(unit)
+        # Mostly nothing is due, and then the writer is spared.
+        due_at = await self.next_due(now)
+        return None if due_at is None or due_at > now else await self._database.write(unit)
 
     async def put_off(self, order: FetchOrder, due_at: float, reason: str) -> None:
         """Give an order back, to be due at `due_at`; nothing happens when it is held no longer.
@@ -69,13 +70,8 @@ class LedgerOfRecordings:
 
     async def next_due(self, now: float) -> float | None:
         """Return the Unix second at which the next order is due, `now` if one is; None if there is none."""
-        row = await self._database.read(
-            lambda connection: connection.execute(
-                "SELECT coalesce(fetch_due_at, 0) FROM calls"
-                " WHERE recording = 'expected' AND recording_url IS NOT NULL ORDER BY fetch_due_at LIMIT 1"
-            ).fetchone()
-        )
-        return None if row is None else max(now, row[0])
+        row = await self._database.read(_next)
+        return None if row is None else max(now, row[1])
 
     async def ready(self, after: int) -> tuple[Sequence[tuple[CallKey, float]], int | None]:
         """Return the next calls whose recordings are ready, and the Unix seconds of their starts.
@@ -111,3 +107,9 @@ class LedgerOfRecordings:
             return bytes(key)
 
         return await self._database.write(unit)
+
+
+def _next(connection: sqlite3.Connection) -> Sequence[Any] | None:
+    """Return the row that is or will be due before all others."""
+    row: Sequence[Any] | None = connection.execute(_NEXT).fetchone()
+    return row

@@ -161,9 +161,11 @@ def _parsed(url: str) -> URL:
     if not url or not url.isprintable() or " " in url:
         raise RecordingRefused("the address is no web address")
     try:
-        return URL(url, encoded=url.isascii())
+        parsed = URL(url, encoded=url.isascii())
+        _ = parsed.host, parsed.port  # read only now, and they may be wrong
     except ValueError as error:
         raise RecordingRefused("the address is no web address") from error
+    return parsed
 
 
 def _check(url: URL) -> None:

@@ -8,6 +8,7 @@ import signal
 import sys
 from typing import Final
 
+from calllogd.sandbox.rules import MIXED_STATUSES, Rules
 from calllogd.sandbox.server import RATE, SandboxKommo
 
 CANNOT_LISTEN: Final = 1
@@ -28,7 +29,10 @@ def _parser() -> argparse.ArgumentParser:
         description="A stand-in of Kommo's API on this machine, for integrators without a Kommo account. "
         "It keeps everything in memory and starts with two contacts, one of them with an active lead.",
         epilog="What stands in it: GET /_sandbox/state?account_id=N. Faults: POST /_sandbox/faults, "
-        'for instance {"kind": "timeout_after", "path": "^/calls$", "times": 1}.',
+        'for instance {"kind": "timeout_after", "path": "^/calls$", "times": 1}. Webhooks of Kommo: '
+        'POST /_sandbox/hooks {"account_id": N, "url": "http://…"}. '
+        "It is a VoIP service's recording server as well: GET /_exchange/recordings/NAME.mp3 (or .wav), "
+        'POST /_exchange/mishaps {"kind": "missing", "times": 2}.',
     )
     parser.add_argument(
         "--listen",
@@ -55,6 +59,37 @@ def _parser() -> argparse.ArgumentParser:
         "--list-lag", metavar="S", type=float, default=0.0, help="seconds until lists show it"
     )
     parser.add_argument("--latency", metavar="S", type=float, default=0.0, help="seconds before each answer")
+    doubtful = parser.add_argument_group(
+        "what is not known of Kommo", "Also, at any time: POST /_sandbox/rules."
+    )
+    doubtful.add_argument(
+        "--mixed-status",
+        metavar="N",
+        type=int,
+        choices=MIXED_STATUSES,
+        default=Rules().mixed_status,
+        help="200 or 400 for a batch of calls some of which have an unknown number; default %(default)s",
+    )
+    doubtful.add_argument(
+        "--mixed-request-ids",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether the errors of such a batch carry the request_id of their call; default: they do",
+    )
+    edits = doubtful.add_mutually_exclusive_group()
+    edits.add_argument(
+        "--replace-params",
+        dest="merge_params",
+        action="store_false",
+        default=False,
+        help="an edit of a note replaces all its params (default)",
+    )
+    edits.add_argument(
+        "--merge-params",
+        dest="merge_params",
+        action="store_true",
+        help="an edit of a note replaces the params it names",
+    )
     return parser
 
 
@@ -77,7 +112,15 @@ def _address(text: str) -> tuple[str, int]:
 
 async def _serve(options: argparse.Namespace) -> int:
     sandbox = SandboxKommo(
-        rate=options.rate, search_lag=options.search_lag, list_lag=options.list_lag, latency=options.latency
+        rate=options.rate,
+        search_lag=options.search_lag,
+        list_lag=options.list_lag,
+        latency=options.latency,
+        rules=Rules(
+            mixed_status=options.mixed_status,
+            mixed_request_ids=options.mixed_request_ids,
+            merge_params=options.merge_params,
+        ),
     )
     account = sandbox.account(options.account, token=options.token)
     account.add_contact("Kim Known", [KNOWN_PHONE])
@@ -98,6 +141,7 @@ async def _serve(options: argparse.Namespace) -> int:
         f"account      = {account.id}\n"
         f"access_token = {account.token}\n"
         f"contacts       {KNOWN_PHONE} (no lead), {KNOWN_PHONE_WITH_LEAD} (one active lead)\n"
+        f"recordings     {sandbox.recording_url('NAME.mp3')}, or .wav\n"
     )
     sys.stdout.flush()
     await asked_to_stop.wait()

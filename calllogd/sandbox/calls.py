@@ -57,7 +57,10 @@ PARAMS: Final = (
 
 
 def add_calls(account: Account, request: ApiRequest) -> Answer:
-    """Put each call on the card of its number: 200, or 400 when nobody has any of the numbers."""
+    """Put each call on the card of its number: 200, or 400 when nobody has any of the numbers.
+
+    When somebody has some of them, `Rules` says what the answer looks like; these calls are made.
+    """
     items = read_batch(request)
 
     def wrong(item: dict[str, Any]) -> list[Mistake]:
@@ -69,14 +72,16 @@ def add_calls(account: Account, request: ApiRequest) -> Answer:
     for index, item in enumerate(items):
         card = card_of_call(account, item["phone"])
         if card is None:
-            errors.append(_not_found() | {"request_id": request_id(item, index)})
+            named = {"request_id": request_id(item, index)} if account.rules.mixed_request_ids else {}
+            errors.append(_not_found() | named)
         else:
             made.append(_shape(account, request, card, _add(account, card, item), request_id(item, index)))
     if not made:
         # Seen live without a request_id: a client that needs it here would fail on the real thing.
         errors = [_not_found() for _ in items]
+    status = BAD_REQUEST if not made else account.rules.mixed_status if errors else OK
     return Answer(
-        OK if made else BAD_REQUEST,
+        status,
         {"_total_items": len(made), "errors": errors, "_embedded": {"calls": made}},
     )
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import ipaddress
-import json
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
 from calllogd.sandbox.faults import Fault
+from calllogd.sandbox.given import fields_of
+from calllogd.sandbox.local import guarded, object_in
+from calllogd.sandbox.records import IncomingState
 
 if TYPE_CHECKING:
+    from calllogd.sandbox.entries import History
     from calllogd.sandbox.server import SandboxKommo
     from calllogd.sandbox.world import Account
 
 PREFIX: Final = "/_sandbox"
-
-ControlHandler = Callable[[web.Request], Awaitable[web.Response]]
+HOOK_TYPES: Final[dict[str, tuple[type, ...]]] = {"account_id": (int, str), "url": (str,)}
 
 
 def add_routes(app: web.Application, sandbox: SandboxKommo) -> None:
@@ -26,28 +26,20 @@ def add_routes(app: web.Application, sandbox: SandboxKommo) -> None:
     control = _Control(sandbox)
     app.add_routes(
         [
-            web.get(f"{PREFIX}/state", _guarded(control.state)),
-            web.get(f"{PREFIX}/entries", _guarded(control.entries)),
-            web.post(f"{PREFIX}/contacts", _guarded(control.add_contact)),
-            web.post(f"{PREFIX}/faults", _guarded(control.add_fault)),
-            web.delete(f"{PREFIX}/faults", _guarded(control.clear_faults)),
-            web.post(f"{PREFIX}/unsorted/{{uid}}/{{deed:accept|decline}}", _guarded(control.sort_out)),
+            web.get(f"{PREFIX}/state", guarded(control.state)),
+            web.get(f"{PREFIX}/entries", guarded(control.entries)),
+            web.get(f"{PREFIX}/duplicates", guarded(control.duplicates)),
+            web.get(f"{PREFIX}/tasks", guarded(control.tasks)),
+            web.get(f"{PREFIX}/hooks", guarded(control.hooks)),
+            web.post(f"{PREFIX}/hooks", guarded(control.set_hook)),
+            web.get(f"{PREFIX}/rules", guarded(control.rules)),
+            web.post(f"{PREFIX}/rules", guarded(control.change_rules)),
+            web.post(f"{PREFIX}/contacts", guarded(control.add_contact)),
+            web.post(f"{PREFIX}/faults", guarded(control.add_fault)),
+            web.delete(f"{PREFIX}/faults", guarded(control.clear_faults)),
+            web.post(f"{PREFIX}/unsorted/{{uid}}/{{deed:accept|decline}}", guarded(control.sort_out)),
         ]
     )
-
-
-def _guarded(handler: ControlHandler) -> ControlHandler:
-    async def serve(request: web.Request) -> web.Response:
-        if request.remote is None or not ipaddress.ip_address(request.remote).is_loopback:
-            raise web.HTTPForbidden(text="the sandbox is controlled from its own machine only")
-        try:
-            return await handler(request)
-        except ValueError as exc:
-            return web.json_response({"error": str(exc)}, status=400)
-        except LookupError as exc:
-            return web.json_response({"error": f"no such thing: {exc}"}, status=404)
-
-    return serve
 
 
 class _Control:
@@ -59,6 +51,7 @@ class _Control:
         return web.json_response(
             {
                 "account_id": account.id,
+                "counts": _counts(account),
                 "contacts": [asdict(card) for card in account.contacts],
                 "companies": [asdict(card) for card in account.companies],
                 "leads": [asdict(lead) for lead in account.leads],
@@ -80,8 +73,46 @@ class _Control:
             {"entries": [asdict(it) for it in account.entries(request.query.get("uniq", ""))]}
         )
 
+    async def duplicates(self, request: web.Request) -> web.Response:
+        account = self._account(request.query.get("account_id"))
+        return web.json_response(
+            {
+                "duplicates": {
+                    uniq: [asdict(view) for view in views] for uniq, views in account.duplicates().items()
+                },
+                "history": {uniq: _history(account, it) for uniq, it in account.histories.items()},
+            }
+        )
+
+    async def tasks(self, request: web.Request) -> web.Response:
+        account = self._account(request.query.get("account_id"))
+        return web.json_response({"tasks": [asdict(task) for task in account.tasks]})
+
+    async def hooks(self, request: web.Request) -> web.Response:
+        account = self._account(request.query.get("account_id"))
+        sent = [asdict(it) | {"delivered": it.delivered} for it in self._sandbox.hooks.sent]
+        return web.json_response(
+            {
+                "url": self._sandbox.hooks.destination(account.id),
+                "sent": [it for it in sent if it["account_id"] == account.id],
+            }
+        )
+
+    async def set_hook(self, request: web.Request) -> web.Response:
+        given = fields_of(await object_in(request), HOOK_TYPES, "a hook")
+        account = self._account(given.get("account_id"))
+        self._sandbox.hook(account.id, given.get("url"))
+        return web.json_response({"account_id": account.id, "url": given.get("url")})
+
+    async def rules(self, _request: web.Request) -> web.Response:
+        return web.json_response(asdict(self._sandbox.rules))
+
+    async def change_rules(self, request: web.Request) -> web.Response:
+        self._sandbox.rules.change(await object_in(request))
+        return web.json_response(asdict(self._sandbox.rules))
+
     async def add_contact(self, request: web.Request) -> web.Response:
-        body = await _object_in(request)
+        body = await object_in(request)
         account = self._account(body.get("account_id"))
         name, phones = body.get("name"), body.get("phones", [])
         if (
@@ -93,7 +124,7 @@ class _Control:
         return web.json_response({"id": account.add_contact(name, phones).id}, status=201)
 
     async def add_fault(self, request: web.Request) -> web.Response:
-        fault = self._sandbox.faults.add(Fault.from_json(await _object_in(request)))
+        fault = self._sandbox.faults.add(Fault.from_json(await object_in(request)))
         return web.json_response(asdict(fault), status=201)
 
     async def clear_faults(self, request: web.Request) -> web.Response:
@@ -115,8 +146,25 @@ class _Control:
         raise LookupError(f"account {account_id}")
 
 
-async def _object_in(request: web.Request) -> dict[str, Any]:
-    body = json.loads(await request.read())
-    if not isinstance(body, dict):
-        raise ValueError("the body is an object")  # noqa: TRY004 - answered as every other bad body
-    return body
+def _counts(account: Account) -> dict[str, int]:
+    return {
+        "contacts": len(account.contacts),
+        "companies": len(account.companies),
+        "leads": len(account.leads),
+        "notes": len(account.notes),
+        "tasks": len(account.tasks),
+        "unsorted": sum(lead.state is IncomingState.OPEN for lead in account.unsorted),
+    }
+
+
+def _history(account: Account, it: History) -> dict[str, Any]:
+    doubled = [
+        {
+            "since": one.since,
+            "seconds": (account.now() if one.until is None else one.until) - one.since,
+            "requests": one.requests,
+            "over": one.until is not None,
+        }
+        for one in it.doubled
+    ]
+    return {"entries": it.entries, "peak": it.peak, "doubled": doubled}

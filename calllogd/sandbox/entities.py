@@ -48,16 +48,22 @@ LINK: Final = {
 }
 
 
-def phones_in(spec: Mapping[str, Any]) -> list[str]:
-    """The numbers in a card's `custom_fields_values`; whatever has another shape has none."""
+def phones_in(spec: Mapping[str, Any]) -> list[str] | None:
+    """The numbers in a card's `custom_fields_values`; None when the phone field is not among these."""
     fields = spec.get("custom_fields_values", [])
-    values = [
-        value
+    lists = [
+        one["values"]
         for one in (fields if isinstance(fields, list) else [])
-        if isinstance(one, dict) and one.get("field_code") == "PHONE" and isinstance(one.get("values"), list)
-        for value in one["values"]
+        if isinstance(one, dict) and _is_phone(one) and isinstance(one.get("values"), list)
     ]
+    if not lists:
+        return None
+    values = [value for values in lists for value in values]
     return [str(value["value"]) for value in values if isinstance(value, dict) and "value" in value]
+
+
+def _is_phone(custom_field: Mapping[str, Any]) -> bool:
+    return custom_field.get("field_code") == "PHONE" or custom_field.get("field_id") == shapes.PHONE_FIELD_ID
 
 
 def list_cards(account: Account, request: ApiRequest) -> Answer:
@@ -211,7 +217,7 @@ def _add(account: Account, kind: EntityType, item: dict[str, Any]) -> Card:
         )
     else:
         card = account.make(
-            kind, name=_name(item), phones=phones_in(item), author=author, responsible=responsible
+            kind, name=_name(item), phones=phones_in(item) or (), author=author, responsible=responsible
         )
     for other_kind, other_id in _embedded_ids(item):
         account.link(card.ref, EntityRef(other_kind, other_id))
@@ -219,10 +225,13 @@ def _add(account: Account, kind: EntityType, item: dict[str, Any]) -> Card:
 
 
 def _edit(account: Account, card: Card, item: dict[str, Any]) -> None:
-    account.rename(card, _name(item) or card.name.text)
-    card.responsible_user_id = item.get("responsible_user_id", card.responsible_user_id)
-    if "custom_fields_values" in item:
-        account.set_phones(card, phones_in(item))
+    # A field that is named has its values replaced, one that is not keeps them.
+    account.edit(
+        card,
+        name=_name(item) or None,
+        phones=phones_in(item),
+        responsible=item.get("responsible_user_id"),
+    )
     if isinstance(card, Lead) and "status_id" in item:
         account.set_status(card, item["status_id"])
 

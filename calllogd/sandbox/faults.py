@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from calllogd.sandbox.given import fields_of
+
 
 class FaultKind(StrEnum):
     """What can happen to a request. To commit means to do what was asked, as if all were well."""
@@ -93,14 +95,9 @@ class Fault:
     @classmethod
     def from_json(cls, value: Any) -> "Fault":
         """A fault of its JSON object. Raises ValueError, with the reason, for anything else."""
-        if not isinstance(value, dict):
-            raise ValueError("a fault is an object")  # noqa: TRY004 - one error for all that is wrong with it
-        given = {name: it for name, it in value.items() if it is not None}
-        wrong = [name for name, it in given.items() if not isinstance(it, JSON_TYPES.get(name, ()))]
-        if wrong or "kind" not in given:
-            raise ValueError(
-                f"unknown or of the wrong type: {', '.join(wrong)}" if wrong else "kind is missing"
-            )
+        given = fields_of(value, JSON_TYPES, "a fault")
+        if "kind" not in given:
+            raise ValueError("kind is missing")
         return cls(**given)
 
     def matches(self, method: str, path: str, account_id: int) -> bool:

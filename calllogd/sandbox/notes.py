@@ -147,11 +147,10 @@ def edit_note(account: Account, request: ApiRequest) -> Answer:
 
 
 def _edit(account: Account, note: Note, item: dict[str, Any]) -> None:
-    # Replaced, not merged: what the client leaves out is gone.
-    note.params = dict(item.get("params", note.params))
+    kept = note.params if account.rules.merge_params else {}
+    account.set_params(note, kept | item["params"] if "params" in item else note.params)
     note.created_by = item.get("created_by", note.created_by)
     note.responsible_user_id = item.get("responsible_user_id", note.responsible_user_id)
-    note.updated_at = int(account.now())
 
 
 def _edit_mistakes(account: Account, note: Note, item: dict[str, Any]) -> list[Mistake]:

@@ -3,8 +3,17 @@
 from typing import Any, Final
 
 from calllogd.sandbox import shapes
-from calllogd.sandbox.api import OK, Answer, ApiRequest, collection, not_found
-from calllogd.sandbox.listing import filter_numbers, filter_values, page_of
+from calllogd.sandbox.api import (
+    BAD_REQUEST,
+    OK,
+    Answer,
+    ApiRequest,
+    Refused,
+    collection,
+    not_found,
+    problem,
+)
+from calllogd.sandbox.listing import filter_numbers, filter_values, in_range, page_of
 from calllogd.sandbox.records import EntityRef
 from calllogd.sandbox.validation import (
     NEEDED_NUMBER,
@@ -71,16 +80,24 @@ def one_user(account: Account, request: ApiRequest) -> Answer:
 
 
 def list_tasks(account: Account, request: ApiRequest) -> Answer:
-    """The tasks, of all cards or of the ones filtered for."""
+    """The tasks, of all cards or of the ones filtered for; ids of cards need their kind."""
     ids = filter_numbers(request.query, "id")
     owners = filter_numbers(request.query, "entity_id")
     kinds = filter_values(request.query, "entity_type")
+    persons = filter_numbers(request.query, "responsible_user_id")
+    in_time = in_range(request.query, "updated_at")
+    if owners and not kinds:
+        # Unconfirmed that it is an error; an id without a kind would find the tasks of other cards.
+        raise Refused(problem(BAD_REQUEST, "Bad Request", "filter[entity_id] needs filter[entity_type]"))
     rows = [
         task
         for task in account.tasks
-        if (not ids or task.id in ids)
+        if account.listed(task.written_at)
+        and (not ids or task.id in ids)
         and (not kinds or (task.on is not None and task.on.kind.value in kinds))
         and (not owners or (task.on is not None and task.on.id in owners))
+        and (not persons or task.responsible_user_id in persons)
+        and in_time(task.updated_at)
     ]
     return page_of(
         request,

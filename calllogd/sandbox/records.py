@@ -99,6 +99,19 @@ class Note:
     responsible_user_id: int
 
 
+class Deed(StrEnum):
+    """What those who watch an account are told of."""
+
+    ADDED = "added"
+    """A contact or company is there, for everybody to see."""
+    CHANGED = "changed"
+    """Such a one has another name, other numbers or another owner."""
+    ACCEPTED = "accepted"
+    """An incoming lead became an ordinary one."""
+    DECLINED = "declined"
+    """An incoming lead went to the bin."""
+
+
 class IncomingState(StrEnum):
     """What became of an incoming lead."""
 
@@ -137,6 +150,7 @@ class Task:
     responsible_user_id: int
     created_at: int
     updated_at: int
+    written_at: float
 
 
 @dataclass(frozen=True, slots=True)

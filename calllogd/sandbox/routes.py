@@ -50,6 +50,7 @@ ROUTES: Final = (
 
 def answer(account: Account, request: ApiRequest) -> Answer:
     """Do what the request asks, at once and wholly or not at all, and say what came of it."""
+    account.asked += 1
     allowed: list[str] = []
     for route in ROUTES:
         match = route.pattern.fullmatch(request.path)

@@ -1,21 +1,11 @@
-"""How Kommo finds a card by its number, the card of a call, a card by free text, a call's entries."""
+"""How Kommo finds a card by its number, the card of a call, a card by free text."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from calllogd.sandbox.records import (
-    CALL_NOTE_TYPES,
-    Card,
-    EntityRef,
-    EntityType,
-    EntryView,
-    IncomingLead,
-    IncomingState,
-    Lead,
-    Note,
-)
+from calllogd.sandbox.records import Card, EntityType, Lead
 
 if TYPE_CHECKING:
     from calllogd.sandbox.view import AccountView
@@ -88,60 +78,3 @@ def matches_query(account: AccountView, card: Card, query: str) -> bool:
         len(wanted) >= SHORTEST_NUMBER_QUERY
         and any(wanted in digits(phone.text) for phone in card.phones if account.found_by_search(phone.since))
     )
-
-
-def entries(account: AccountView, uniq: str) -> list[EntryView]:
-    """See `Account.entries`."""
-    by_note = {lead.note_id: lead for lead in account.unsorted if lead.note_id is not None}
-    found = [
-        _note_entry(account, note, by_note.get(note.id))
-        for note in account.notes
-        if note.note_type in CALL_NOTE_TYPES
-        and note.params.get("uniq") == uniq
-        and not _stands_for_itself(by_note.get(note.id))
-    ]
-    waiting = [
-        lead for lead in account.unsorted if _stands_for_itself(lead) and lead.metadata.get("uniq") == uniq
-    ]
-    return found + [view for view in (_incoming_entry(account, lead) for lead in waiting) if view is not None]
-
-
-def _stands_for_itself(lead: IncomingLead | None) -> bool:
-    """The incoming lead is the entry, not its note: it is open, or it was made without a note."""
-    if lead is None:
-        return False
-    return lead.state is IncomingState.OPEN or (lead.state is IncomingState.ACCEPTED and lead.note_id is None)
-
-
-def _note_entry(account: AccountView, note: Note, lead: IncomingLead | None) -> EntryView:
-    return EntryView(
-        entity_type=note.on.kind.value,
-        entity_id=note.on.id,
-        note_id=note.id,
-        lead_uid=None if lead is None else lead.uid,
-        params=dict(note.params),
-        hidden=_is_hidden(account, note.on),
-        created_at=note.created_at,
-    )
-
-
-def _incoming_entry(account: AccountView, lead: IncomingLead) -> EntryView | None:
-    ref = EntityRef(EntityType.LEADS, lead.lead_id)
-    if account.card(ref) is None:
-        return None
-    note = None if lead.note_id is None else account.note(lead.note_id)
-    params: dict[str, Any] = lead.metadata if note is None else note.params
-    return EntryView(
-        entity_type=EntityType.LEADS.value,
-        entity_id=lead.lead_id,
-        note_id=None if note is None else note.id,
-        lead_uid=lead.uid,
-        params=dict(params),
-        hidden=_is_hidden(account, ref),
-        created_at=lead.created_at if note is None else note.created_at,
-    )
-
-
-def _is_hidden(account: AccountView, ref: EntityRef) -> bool:
-    card = account.card(ref)
-    return card is not None and card.hidden

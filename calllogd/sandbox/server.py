@@ -15,14 +15,18 @@ from aiohttp import web
 from calllogd.sandbox import control
 from calllogd.sandbox.api import Answer, ApiRequest
 from calllogd.sandbox.delivery import DELIVERIES, TOO_MANY, UNAUTHORIZED, Exchange, error, response
+from calllogd.sandbox.exchange import Recordings
 from calllogd.sandbox.faults import Fault, FaultKind, FaultScript
+from calllogd.sandbox.hooks import Hooks
+from calllogd.sandbox.listener import Listener
 from calllogd.sandbox.routes import answer as answer_of
+from calllogd.sandbox.rules import Rules
 from calllogd.sandbox.world import Account
 
 API: Final = "/api/v4"
+EXCHANGE: Final = "/_exchange"
 RATE: Final = 7
 RATE_WINDOW_S: Final = 1.0
-SHUTDOWN_S: Final = 1.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,6 +51,9 @@ class SandboxKommo:
     `rate`: requests in any one second for each account, 0 for no limit. `search_lag`, `list_lag`: seconds
     until what was written is found by searches, shown by lists. `latency`: seconds before each answer;
     what was asked is done before it, even if the client leaves meanwhile. Faults keep their own time.
+    `rules`: how it behaves where Kommo's behaviour is not known; may be changed at any time.
+
+    Below /_exchange it is a VoIP service's recording server as well.
     """
 
     def __init__(
@@ -57,10 +64,14 @@ class SandboxKommo:
         list_lag: float = 0.0,
         latency: float | Callable[[], float] = 0.0,
         now: Callable[[], float] = time.time,
+        rules: Rules | None = None,
     ) -> None:
         self.rate = rate
         self.latency = latency
+        self.rules: Final = Rules() if rules is None else rules
         self.faults: Final = FaultScript()
+        self.hooks: Final = Hooks(now)
+        self.recordings: Final = Recordings(now=now)
         self.requests: list[RequestRecord] = []
         self.counters: Counter[str] = Counter()
         """`requests`, `answered`, `rate_limited`, `unauthorized`, `late_commits`, and `fault:<kind>`."""
@@ -71,15 +82,12 @@ class SandboxKommo:
         self._admitted: dict[int, deque[float]] = {}
         self._late: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
-        self._runner: web.AppRunner | None = None
-        self._url: str | None = None
+        self._listener: Final = Listener()
 
     @property
     def url(self) -> str:
         """Address of the running server, without a slash at the end."""
-        if self._url is None:
-            raise RuntimeError("the sandbox has not been started")
-        return self._url
+        return self._listener.url
 
     @property
     def accounts(self) -> list[Account]:
@@ -99,10 +107,20 @@ class SandboxKommo:
                 now=self._now,
                 search_lag=self._search_lag,
                 list_lag=self._list_lag,
+                rules=self.rules,
             )
+            self.hooks.watch(account)
         if token is not None:
             account.token = token
         return account
+
+    def hook(self, account_id: int, url: str | None) -> None:
+        """Send the account's webhooks to this address, or to none. Raises ValueError for a bad one."""
+        self.hooks.set(account_id, url)
+
+    def recording_url(self, name: str) -> str:
+        """Address of one recording of the VoIP service, for instance of `c1.mp3`."""
+        return f"{self.url}{EXCHANGE}/recordings/{name}"
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen; port 0 takes a free one. Raises OSError when the address cannot be had."""
@@ -110,28 +128,21 @@ class SandboxKommo:
         app = web.Application()
         app.router.add_route("*", API + "/{path:.*}", self._serve)
         control.add_routes(app, self)
-        # Cancellation tells a held request that its client has gone; nothing is half done by it, because
-        # a request is carried out without a pause.
-        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S, access_log=None)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError:
-            await runner.cleanup()
-            raise
-        self._runner = runner
-        shown = f"[{host}]" if ":" in host else host
-        self._url = f"http://{shown}:{runner.addresses[0][1]}"
+        self.recordings.add_routes(app, EXCHANGE)
+        await self._listener.start(app, host, port)
+        self.hooks.open()
 
     async def stop(self) -> None:
-        """Close all connections, drop late commits that are not due; the world stays to be looked at."""
+        """Close all connections, drop late commits that are not due; the world stays to be looked at.
+
+        Webhooks that are under way are dropped as well.
+        """
         self._stopping.set()
         for task in self._late:
             task.cancel()
         await self.late_commits()
-        if self._runner is not None:
-            await self._runner.cleanup()
-        self._runner = self._url = None
+        await self._listener.stop()
+        await self.hooks.close()
 
     async def late_commits(self) -> None:
         """Return when every late commit that was due to come has come. Raises what went wrong in one."""

@@ -1,10 +1,12 @@
 """The JSON shapes in which records leave the server."""
 
-from typing import Any
+from typing import Any, Final
 
 from calllogd.sandbox.api import ApiRequest
 from calllogd.sandbox.records import Card, EntityRef, EntityType, IncomingLead, Lead, Note, Task, User
 from calllogd.sandbox.world import Account
+
+PHONE_FIELD_ID: Final = 1
 
 
 def self_link(href: str) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def _phone_field(it: Card) -> list[dict[str, Any]] | None:
     values = [{"value": number, "enum_code": "WORK"} for number in it.numbers]
     return [
         {
-            "field_id": 1,
+            "field_id": PHONE_FIELD_ID,
             "field_name": "Phone",
             "field_code": "PHONE",
             "field_type": "multitext",

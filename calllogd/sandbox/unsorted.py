@@ -101,7 +101,7 @@ def _embedded_mistakes(embedded: dict[str, Any]) -> list[Mistake]:
 def _identity(item: Mapping[str, Any]) -> Identity:
     """What makes two incoming leads the same for Kommo here: the lead's name and the contact's numbers."""
     numbers = phones_in(_embedded(item, "contacts"))
-    return _embedded(item, "leads").get("name", ""), frozenset(map(match_key, numbers))
+    return _embedded(item, "leads").get("name", ""), frozenset(map(match_key, numbers or ()))
 
 
 def _identity_of(account: Account, lead: IncomingLead) -> Identity:
@@ -156,7 +156,7 @@ def _add(account: Account, item: dict[str, Any]) -> IncomingLead:
 def _hidden_card(account: Account, kind: EntityType, spec: dict[str, Any]) -> Card | None:
     if not spec:
         return None
-    return account.make(kind, name=str(spec.get("name", "")), phones=phones_in(spec), hidden=True)
+    return account.make(kind, name=str(spec.get("name", "")), phones=phones_in(spec) or (), hidden=True)
 
 
 def list_unsorted(account: Account, request: ApiRequest) -> Answer:

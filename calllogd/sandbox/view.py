@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from calllogd.sandbox.entries import History, entries
 from calllogd.sandbox.records import (
     Card,
     EntityRef,
@@ -15,7 +16,7 @@ from calllogd.sandbox.records import (
     Task,
     User,
 )
-from calllogd.sandbox.search import entries
+from calllogd.sandbox.rules import Rules
 
 FIRST_USERS: Final = (
     User(111, "Ann Admin", "ann@example.com", is_admin=True),
@@ -28,7 +29,14 @@ class AccountView:
     """The reading half of `Account`."""
 
     def __init__(
-        self, account_id: int, *, token: str, now: Callable[[], float], search_lag: float, list_lag: float
+        self,
+        account_id: int,
+        *,
+        token: str,
+        now: Callable[[], float],
+        search_lag: float,
+        list_lag: float,
+        rules: Rules,
     ) -> None:
         self.id: Final = account_id
         self.name = f"Sandbox {account_id}"
@@ -37,12 +45,23 @@ class AccountView:
         self.search_lag = search_lag
         self.list_lag = list_lag
         self.now: Final = now
+        self.rules: Final = rules
+        self.asked = 0
+        """API requests carried out so far, those that were refused too."""
         self.users: list[User] = list(FIRST_USERS)
         self.incoming: dict[str, IncomingLead] = {}
         self.links: dict[EntityRef, dict[EntityRef, float]] = {}
         """Of each card those it is linked with, and since when; every link stands here from both ends."""
         self.once_had: dict[str, set[EntityRef]] = {}
         """Of each match key the cards that have or had such a number; spares a walk through all."""
+        self.once_noted: dict[str, set[int]] = {}
+        """Of each uniq the call notes that carry or carried it."""
+        self.once_incoming: dict[str, list[str]] = {}
+        """Of each uniq the incoming leads made with it."""
+        self.made_with: dict[int, IncomingLead] = {}
+        """Of each note that was made with an incoming lead that lead."""
+        self.histories: dict[str, History] = {}
+        """Of each uniq that ever had an entry how many it had at once."""
         self.tasks: list[Task] = []
         self._cards: dict[EntityRef, Card] = {}
         self._notes: dict[int, Note] = {}
@@ -100,9 +119,19 @@ class AccountView:
         """Every entry that carries this `uniq`; what lies in the bin does not count.
 
         An incoming lead and the call note made with it are one entry. Once it is accepted only the note's
-        own params count, because nothing shows the incoming lead any more.
+        own params count, because nothing shows the incoming lead any more. The uniq is compared exactly, so
+        a note that was given another one, `c1#moved`, is no entry of `c1`.
         """
         return entries(self, uniq)
+
+    def duplicates(self) -> dict[str, list[EntryView]]:
+        """Every uniq that has more than one entry now, with its entries."""
+        found = {uniq: self.entries(uniq) for uniq in self.histories}
+        return {uniq: views for uniq, views in found.items() if len(views) > 1}
+
+    def history(self, uniq: str) -> History:
+        """How many entries the uniq had at once; of an unknown one, none ever."""
+        return self.histories.get(uniq, History())
 
     def found_by_search(self, since: float | None) -> bool:
         """The search knows by now what is so since then (None: it is hidden)."""

@@ -5,9 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any, Final
 
+from calllogd.sandbox.entries import History
 from calllogd.sandbox.records import (
+    CALL_NOTE_TYPES,
     STATUS_WON,
     Card,
+    Deed,
     EntityRef,
     EntityType,
     IncomingLead,
@@ -18,6 +21,7 @@ from calllogd.sandbox.records import (
     Task,
     User,
 )
+from calllogd.sandbox.rules import Rules
 from calllogd.sandbox.search import match_key
 from calllogd.sandbox.view import AccountView
 
@@ -26,14 +30,32 @@ STATUS_INCOMING: Final = 7100
 STATUS_FIRST: Final = 7101
 ROBOT_ID: Final = 0
 
+Watcher = Callable[[Deed, Card | IncomingLead], None]
+
 
 class Account(AccountView):
     """The world of one account; its methods are both Kommo's own deeds and what people do in the browser."""
 
     def __init__(
-        self, account_id: int, *, token: str, now: Callable[[], float], search_lag: float, list_lag: float
+        self,
+        account_id: int,
+        *,
+        token: str,
+        now: Callable[[], float],
+        search_lag: float,
+        list_lag: float,
+        rules: Rules | None = None,
     ) -> None:
-        super().__init__(account_id, token=token, now=now, search_lag=search_lag, list_lag=list_lag)
+        super().__init__(
+            account_id,
+            token=token,
+            now=now,
+            search_lag=search_lag,
+            list_lag=list_lag,
+            rules=Rules() if rules is None else rules,
+        )
+        self.watchers: Final[list[Watcher]] = []
+        """Called at each deed, whoever did it; a deed may not be over yet when they are called."""
         # Far apart, so that an id taken for one of another kind is noticed.
         self._ids: Final = {
             EntityType.LEADS: count(10_000_001),
@@ -109,6 +131,7 @@ class Account(AccountView):
         )
         self._cards[card.ref] = card
         self._remember_numbers(card)
+        self._tell(Deed.ADDED, card)
         return card
 
     def make_lead(
@@ -141,16 +164,31 @@ class Account(AccountView):
 
     def rename(self, card: Card, name: str) -> None:
         """Give the card another name."""
-        if name != card.name.text:
-            card.name = Indexed(name, self.now())
-        card.updated_at = int(self.now())
+        self.edit(card, name=name)
 
     def set_phones(self, card: Card, phones: Sequence[str]) -> None:
         """Replace the card's numbers; one that stays keeps its place in the search."""
-        known = {phone.text: phone for phone in card.phones}
-        card.phones = tuple(known.get(phone) or Indexed(phone, self.now()) for phone in phones)
+        self.edit(card, phones=phones)
+
+    def edit(
+        self,
+        card: Card,
+        *,
+        name: str | None = None,
+        phones: Sequence[str] | None = None,
+        responsible: int | None = None,
+    ) -> None:
+        """Change of a card what is given, in one deed."""
+        if name is not None and name != card.name.text:
+            card.name = Indexed(name, self.now())
+        if phones is not None:
+            known = {phone.text: phone for phone in card.phones}
+            card.phones = tuple(known.get(phone) or Indexed(phone, self.now()) for phone in phones)
+            self._remember_numbers(card)
+        if responsible is not None:
+            card.responsible_user_id = responsible
         card.updated_at = int(self.now())
-        self._remember_numbers(card)
+        self._tell(Deed.CHANGED, card)
 
     def set_status(self, lead: Lead, status_id: int) -> None:
         """Move the lead to another stage; 142 and 143 close it."""
@@ -160,7 +198,10 @@ class Account(AccountView):
 
     def delete(self, card: Card) -> None:
         """Put the card into the bin; its notes go with it."""
+        notes = [note.params.get("uniq") for note in self._notes.values() if note.on == card.ref]
+        leads = [lead.metadata.get("uniq") for lead in self.unsorted if lead.lead_id == card.id]
         card.deleted = True
+        self._recount(notes + leads)
 
     def link(self, one: EntityRef, other: EntityRef) -> None:
         """Link two cards; an old link stays as old as it is."""
@@ -196,17 +237,27 @@ class Account(AccountView):
             responsible_user_id=self.users[0].id if responsible_user_id is None else responsible_user_id,
         )
         self._notes[note.id] = note
+        self._remember_uniq(note)
+        self._recount([note.params.get("uniq")])
         return note
+
+    def set_params(self, note: Note, params: dict[str, Any]) -> None:
+        """Write other params into a note."""
+        before, note.params = note.params.get("uniq"), dict(params)
+        note.updated_at = int(self.now())
+        self._remember_uniq(note)
+        self._recount([before, note.params.get("uniq")])
 
     def delete_note(self, note_id: int) -> None:
         """Delete a note as a person can in the browser; the API cannot."""
-        del self._notes[note_id]
+        note = self._notes.pop(note_id)
+        self._recount([note.params.get("uniq")])
 
     def add_task(
         self, text: str, complete_till: int, on: EntityRef | None, *, kind: int, responsible: int
     ) -> Task:
         """Add a thing to do."""
-        now = int(self.now())
+        now = self.now()
         task = Task(
             id=next(self._task_ids),
             text=text,
@@ -214,8 +265,9 @@ class Account(AccountView):
             on=on,
             task_type_id=kind,
             responsible_user_id=responsible,
-            created_at=now,
-            updated_at=now,
+            created_at=int(now),
+            updated_at=int(now),
+            written_at=now,
         )
         self.tasks.append(task)
         return task
@@ -247,22 +299,40 @@ class Account(AccountView):
             note_id=None if note is None else note.id,
         )
         self.incoming[incoming.uid] = incoming
+        if note is not None:
+            self.made_with[note.id] = incoming
+        if isinstance(uniq := metadata.get("uniq"), str):
+            self.once_incoming.setdefault(uniq, []).append(incoming.uid)
+        self._recount(self._uniqs_of(incoming))
         return incoming
 
     def accept(self, uid: str, *, status_id: int = STATUS_FIRST) -> IncomingLead:
         """Accept an open incoming lead: its cards become ordinary ones. Raises KeyError when none is open."""
         incoming = self._taken(uid, IncomingState.ACCEPTED)
+        self._tell(Deed.ACCEPTED, incoming)
         for card in self.cards_of(incoming):
             card.shown_at = self.now()
             if isinstance(card, Lead):
                 self.set_status(card, status_id)
+            else:
+                self._tell(Deed.ADDED, card)
+        self._recount(self._uniqs_of(incoming))
         return incoming
 
     def decline(self, uid: str) -> IncomingLead:
-        """Decline an open incoming lead: its cards go to the bin. Raises KeyError when none is open."""
+        """Decline an open incoming lead: its cards go to the bin. Raises KeyError when none is open.
+
+        A contact or company that was linked with another lead, one that people see, stays and is seen from
+        now on. Unconfirmed: Kommo says only that "the entities" go to the bin.
+        """
         incoming = self._taken(uid, IncomingState.DECLINED)
         for card in self.cards_of(incoming):
-            self.delete(card)
+            if not isinstance(card, Lead) and self._has_visible_lead(card):
+                card.shown_at = self.now()
+            else:
+                self.delete(card)
+        self._recount(self._uniqs_of(incoming))
+        self._tell(Deed.DECLINED, incoming)
         return incoming
 
     def cards_of(self, incoming: IncomingLead) -> list[Card]:
@@ -274,6 +344,30 @@ class Account(AccountView):
         }
         cards = [self.card(EntityRef(kind, id_)) for kind, id_ in ids.items() if id_ is not None]
         return [card for card in cards if card is not None]
+
+    def _has_visible_lead(self, card: Card) -> bool:
+        return any(not lead.hidden for lead in self.linked(card.ref, EntityType.LEADS))
+
+    def _tell(self, deed: Deed, what: Card | IncomingLead) -> None:
+        if isinstance(what, Card) and (what.hidden or isinstance(what, Lead)):
+            return
+        for watcher in self.watchers:
+            watcher(deed, what)
+
+    def _uniqs_of(self, incoming: IncomingLead) -> list[object]:
+        note = None if incoming.note_id is None else self._notes.get(incoming.note_id)
+        return [incoming.metadata.get("uniq"), None if note is None else note.params.get("uniq")]
+
+    def _remember_uniq(self, note: Note) -> None:
+        uniq = note.params.get("uniq")
+        if note.note_type in CALL_NOTE_TYPES and isinstance(uniq, str):
+            self.once_noted.setdefault(uniq, set()).add(note.id)
+
+    def _recount(self, uniqs: Iterable[object]) -> None:
+        for uniq in {it for it in uniqs if isinstance(it, str)}:
+            if uniq in self.once_noted or uniq in self.once_incoming:
+                history = self.histories.setdefault(uniq, History())
+                history.count(len(self.entries(uniq)), self.now(), self.asked)
 
     def _remember_numbers(self, card: Card) -> None:
         for number in card.numbers:

@@ -2,20 +2,33 @@
 
 from aiohttp import web
 
+from calllogd.web.body import BODY_BYTES
+from calllogd.web.cors import add_headers, cors
 from calllogd.web.desk import DESK_KEY, Desk
 from calllogd.web.health import healthz, readyz
+from calllogd.web.kommo import hear_kommo
 from calllogd.web.problems import problems
 from calllogd.web.recordings import play_recording, receive_recording
-from calllogd.web.voip import BODY_BYTES, receive_event
+from calllogd.web.voip import receive_event
+from calllogd.web.widget import announce_call, save_result, show_call, skip_result
+
+_CALL = "/widget/v1/calls/{call_id:[^/]+}"
+"""VoIP services put anything into their ids, braces too."""
 
 
 def make_app(desk: Desk) -> web.Application:
     """Return the application, whose handlers take what they need from the desk."""
-    app = web.Application(client_max_size=BODY_BYTES, middlewares=[problems])
+    app = web.Application(client_max_size=BODY_BYTES, middlewares=[problems, cors])
     app[DESK_KEY] = desk
+    app.on_response_prepare.append(add_headers)
     app.router.add_post("/voip/{provider}/{account_id}", receive_event)
-    app.router.add_put("/voip/{provider}/{account_id}/recordings/{call_id}", receive_recording)
+    app.router.add_put("/voip/{provider}/{account_id}/recordings/{call_id:[^/]+}", receive_recording)
     app.router.add_get("/recordings/{token}", play_recording)
+    app.router.add_put(_CALL, announce_call)
+    app.router.add_get(_CALL, show_call, allow_head=False)
+    app.router.add_put(f"{_CALL}/result", save_result)
+    app.router.add_post(f"{_CALL}/skip", skip_result)
+    app.router.add_post("/kommo/{account_id}/{secret}", hear_kommo)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     return app

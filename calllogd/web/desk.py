@@ -12,11 +12,16 @@ from typing import Self
 from aiohttp import web
 
 from calllogd.errors import Overloaded
+from calllogd.kommo.webhook import WebhookSecrets
 from calllogd.ports import VoipCalls
 from calllogd.recordings.links import Links
 from calllogd.recordings.store import RecordingStore
+from calllogd.voip.usecase.hear_kommo import HearKommoUseCase
 from calllogd.voip.usecase.save_call_event import Provider, SaveCallEventUseCase
+from calllogd.voip.usecase.save_call_result import SaveCallResultUseCase
 from calllogd.voip.usecase.save_recording import SaveRecordingUseCase
+from calllogd.voip.usecase.show_call import ShowCallUseCase
+from calllogd.web.tokens import WidgetTokens
 
 WAIT_S = 10.0
 RETRY_S = 5
@@ -33,6 +38,23 @@ class RecordingServices:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WidgetServices:
+    """The parts that requests of Kommo's widget use."""
+
+    tokens: WidgetTokens
+    save_call_result: SaveCallResultUseCase
+    show_call: ShowCallUseCase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KommoServices:
+    """The parts that Kommo's own webhooks use."""
+
+    secrets: WebhookSecrets
+    hear: HearKommoUseCase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """The parts that requests use.
 
@@ -44,6 +66,8 @@ class Services:
     save_call_event: SaveCallEventUseCase
     ready: Callable[[], Awaitable[None]]
     recordings: RecordingServices | None = None
+    widget: WidgetServices | None = None
+    kommo: KommoServices | None = None
 
 
 class Desk:
@@ -51,6 +75,7 @@ class Desk:
 
     def __init__(self, services: Services | None = None) -> None:
         self._services = services
+        self._origins = None if services is None else _origins(services)
         self._users = 0
         self._there = asyncio.Event()
         self._unused = asyncio.Event()
@@ -58,6 +83,7 @@ class Desk:
     def put(self, services: Services) -> None:
         """Give the requests their services."""
         self._services = services
+        self._origins = _origins(services)
         self._there.set()
 
     async def clear(self) -> None:
@@ -67,6 +93,16 @@ class Desk:
         while self._users:
             self._unused.clear()
             await self._unused.wait()
+
+    async def origins(self) -> frozenset[str]:
+        """Return the pages from which browsers may ask: while there are no services, those of the last ones.
+
+        Raises Overloaded when the first services do not come.
+        """
+        if self._origins is None:
+            with await self.services() as services:
+                return _origins(services)
+        return self._origins
 
     async def services(self) -> Self:
         """Return what gives the services when entered: `with await desk.services() as services`.
@@ -92,6 +128,10 @@ class Desk:
         self._users -= 1
         if self._users == 0:
             self._unused.set()
+
+
+def _origins(services: Services) -> frozenset[str]:
+    return frozenset() if services.widget is None else services.widget.tokens.origins
 
 
 DESK_KEY = web.AppKey("DESK_KEY", Desk)

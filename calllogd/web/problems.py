@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from aiohttp import web
@@ -24,9 +24,11 @@ class Problem(NamedTuple):
 PROBLEMS = {
     "malformed": Problem(400, "The body is not what it should be"),
     "unauthorized": Problem(401, "The sender did not show who he is"),
+    "forbidden": Problem(403, "This page may not ask here"),
     "not_found": Problem(404, "There is nothing at this address"),
     "method_not_allowed": Problem(405, "This address does not take this method"),
     "slow": Problem(408, "The body did not come in time"),
+    "conflict": Problem(409, "Something newer is stored"),
     "changed": Problem(412, "What the request is about has changed"),
     "too_large": Problem(413, "The body is too large"),
     "unsupported_media": Problem(415, "The body is no recording"),
@@ -45,8 +47,14 @@ STORAGE_RETRY_S = 5
 _BY_STATUS = {404: "not_found", 405: "method_not_allowed", 408: "slow", 413: "too_large"}
 
 
-def problem(code: str, detail: str, *, headers: dict[str, str] | None = None) -> web.Response:
-    """Return the problem document of a code."""
+def problem(
+    code: str,
+    detail: str,
+    *,
+    headers: dict[str, str] | None = None,
+    more: Mapping[str, object] | None = None,
+) -> web.Response:
+    """Return the problem document of a code, with `more` members for the sender to act upon."""
     status, title = PROBLEMS[code]
     body = {
         "type": f"urn:calllogd:problem:{code}",
@@ -54,6 +62,7 @@ def problem(code: str, detail: str, *, headers: dict[str, str] | None = None) ->
         "status": status,
         "detail": detail,
         "code": code,
+        **(more or {}),
     }
     return web.Response(
         status=status,

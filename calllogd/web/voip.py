@@ -1,16 +1,11 @@
 """Where a webhook becomes a row: POST /voip/{provider}/{account_id}."""
 
-import asyncio
-
 import msgspec
 from aiohttp import web
 
 from calllogd.errors import InputRefused
+from calllogd.web.body import read_body
 from calllogd.web.desk import DESK_KEY
-
-BODY_BYTES = 64 * 1024
-BODY_S = 10.0
-"""How long a body may take to come."""
 
 PROVIDERS = frozenset({"generic"})
 """Names of the VoIP services that have an address."""
@@ -23,7 +18,7 @@ async def receive_event(request: web.Request) -> web.Response:
     name, account_id = request.match_info["provider"], request.match_info["account_id"]
     if name not in PROVIDERS:
         raise InputRefused("not_found", "there is no such VoIP service")
-    body = await _body(request)
+    body = await read_body(request)
     with await request.app[DESK_KEY].services() as services:
         provider = services.providers.get((name, account_id))
         if provider is None:
@@ -34,15 +29,3 @@ async def receive_event(request: web.Request) -> web.Response:
         )
     answer = {"call_id": key.call_id, "state": accepted.state, "duplicate": accepted.duplicate}
     return web.Response(status=202, body=_encode(answer), content_type="application/json")
-
-
-async def _body(request: web.Request) -> bytes:
-    if "Content-Encoding" in request.headers:
-        raise InputRefused("bad_request", "a compressed body is not taken")
-    if request.content.is_eof():
-        return await request.read()
-    try:
-        async with asyncio.timeout(BODY_S):
-            return await request.read()
-    except TimeoutError:
-        raise InputRefused("slow", f"the body did not come within {BODY_S:.0f} s") from None

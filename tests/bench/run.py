@@ -39,6 +39,8 @@ public_url = "http://127.0.0.1:{port}"
 url = "sqlite:///{folder}/calllogd.db"
 [kommo]
 rate = {rate}
+[recordings]
+path = "{folder}/recordings"
 [log]
 file = "{folder}/calllogd.log"
 [[accounts]]

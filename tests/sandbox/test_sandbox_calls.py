@@ -214,3 +214,33 @@ async def test_of_several_contacts_the_oldest_that_still_has_the_number_wins(
     assert await entity_of(api) == ("contact", second.id)
     account.delete(second)
     assert (await post(api, call()))[0] == 400
+
+
+async def test_a_batch_of_fifty_makes_fifty_entries_each_named(
+    account: Account, api: aiohttp.ClientSession
+) -> None:
+    contacts = [account.add_contact(f"Kim {n}", [f"+1555020{n:04d}"]) for n in range(50)]
+    status, body = await post(api, *[call(f"c{n}", f"+1555020{n:04d}") for n in range(50)])
+    made = {it["request_id"]: (it["id"], it["entity_id"]) for it in body["_embedded"]["calls"]}
+    assert (status, body["_total_items"], body["errors"]) == (200, 50, [])
+    assert list(made) == [f"c{n}" for n in range(50)]
+    for n, contact in enumerate(contacts):
+        [entry] = account.entries(f"c{n}")
+        assert made[f"c{n}"] == (entry.note_id, contact.id)
+
+
+async def test_every_bad_item_of_a_batch_is_named_and_nothing_is_made(
+    account: Account, api: aiohttp.ClientSession
+) -> None:
+    account.add_contact("Kim", [PHONE])
+    batch = [call(f"c{n}") for n in range(50)]
+    batch[17]["call_status"] = 99
+    del batch[31]["duration"]
+    del batch[31]["request_id"]
+    status, body = await post(api, *batch)
+    assert status == 400
+    assert [(it["request_id"], it["errors"][0]["path"]) for it in body["validation-errors"]] == [
+        ("c17", "call_status"),
+        ("31", "duration"),
+    ]
+    assert (account.notes, account.histories) == ([], {})

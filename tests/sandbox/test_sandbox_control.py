@@ -58,6 +58,28 @@ async def test_a_contact_added_by_control_gets_calls(
     assert state["contacts"][0]["name"]["text"] == "Kim"
 
 
+async def test_tasks_are_counted_and_listed(
+    account: Account, control: aiohttp.ClientSession, api: aiohttp.ClientSession
+) -> None:
+    contact = account.add_contact("Kim", [PHONE])
+    item = {"text": "Call back", "complete_till": 5, "entity_id": contact.id, "entity_type": "contacts"}
+    async with api.post("tasks", json=[item, item]) as answer:
+        assert answer.status == 200
+    _, state = await send(control, "GET", "state?account_id=31337")
+    assert state["counts"] == {
+        "contacts": 1,
+        "companies": 0,
+        "leads": 0,
+        "notes": 0,
+        "tasks": 2,
+        "unsorted": 0,
+    }
+    status, shown = await send(control, "GET", "tasks?account_id=31337")
+    assert (status, [it["text"] for it in shown["tasks"]]) == (200, ["Call back"] * 2)
+    assert shown["tasks"][0]["on"] == ["contacts", contact.id]
+    assert (await send(control, "GET", "tasks?account_id=1"))[0] == 404
+
+
 @pytest.mark.parametrize(("deed", "state"), [("accept", "accepted"), ("decline", "declined")])
 async def test_incoming_leads_are_sorted_out(
     account: Account, control: aiohttp.ClientSession, api: aiohttp.ClientSession, deed: str, state: str
@@ -114,11 +136,20 @@ async def start(*options: str) -> asyncio.subprocess.Process:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_the_program_serves_until_asked_to_stop(number: signal.Signals) -> None:
-    process = await start("--listen", "127.0.0.1:0", "--account", "77")
+    process = await start(
+        "--listen",
+        "127.0.0.1:0",
+        "--account",
+        "77",
+        "--mixed-status",
+        "400",
+        "--no-mixed-request-ids",
+        "--merge-params",
+    )
     assert process.stdout is not None
     try:
         async with asyncio.timeout(10):
-            said = [(await process.stdout.readline()).decode() for _ in range(4)]
+            said = [(await process.stdout.readline()).decode() for _ in range(5)]
         shown = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in said)}
         async with aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {shown['access_token']}"}
@@ -126,7 +157,12 @@ async def test_the_program_serves_until_asked_to_stop(number: signal.Signals) ->
             call = {"direction": "inbound", "duration": 1, "source": "s", "phone": "+15550100201"}
             async with session.post(f"{shown['base_url']}/api/v4/calls", json=[call]) as answer:
                 made = (await answer.json(content_type=None))["_embedded"]["calls"][0]
+            async with session.get(f"{shown['base_url']}/_sandbox/rules") as answer:
+                rules = await answer.json()
+            async with session.get(said[-1].split()[1].replace("NAME", "c1").rstrip(",")) as answer:
+                assert (answer.status, answer.content_type) == (200, "audio/mpeg")
         assert (shown["account"], made["account_id"], made["entity_type"]) == ("77", 77, "lead")
+        assert rules == {"mixed_status": 400, "mixed_request_ids": False, "merge_params": True}
         process.send_signal(number)
         async with asyncio.timeout(10):
             _, complaints = await process.communicate()

@@ -163,3 +163,70 @@ async def test_what_is_not_there(api: aiohttp.ClientSession, method: str, path: 
     async with api.request(method, path) as answer:
         assert (answer.status, answer.content_type) == (status, "application/problem+json")
         assert (await answer.json(content_type=None))["status"] == status
+
+
+async def test_an_edit_replaces_the_values_of_the_fields_it_names(
+    account: Account, api: aiohttp.ClientSession
+) -> None:
+    contact = account.add_contact("Kim", [PHONE, "+15550100777"])
+    mail = {"field_code": "EMAIL", "values": [{"value": "kim@example.com", "enum_code": "WORK"}]}
+    path = f"contacts/{contact.id}"
+    assert (await send(api, "PATCH", path, {"custom_fields_values": [mail]}))[0] == 200
+    assert contact.numbers == [PHONE, "+15550100777"], "another field's values are not the number's"
+    fields = [mail, *phone_field("+15550100888", PHONE)]
+    assert (await send(api, "PATCH", path, {"custom_fields_values": fields}))[0] == 200
+    assert contact.numbers == ["+15550100888", PHONE]
+    by_id = [{"field_id": 1, "values": [{"value": "+15550100999"}]}]
+    assert (await send(api, "PATCH", path, {"custom_fields_values": by_id}))[0] == 200
+    assert contact.numbers == ["+15550100999"]
+    assert (await send(api, "PATCH", path, {"custom_fields_values": phone_field()}))[0] == 200
+    assert contact.numbers == []
+
+
+async def test_a_contact_linked_with_a_lead_brings_its_calls_there(
+    account: Account, api: aiohttp.ClientSession
+) -> None:
+    lead, contact = account.add_lead(), account.add_contact("Kim", [PHONE])
+    link = [{"to_entity_id": contact.id, "to_entity_type": "contacts", "metadata": {"is_main": True}}]
+    status, body = await send(api, "POST", f"leads/{lead.id}/link", link)
+    assert (status, body["_embedded"]["links"][0]["to_entity_id"]) == (200, contact.id)
+    assert (await send(api, "POST", f"leads/{lead.id}/link", link))[0] == 200, "again changes nothing"
+    assert account.linked(contact.ref, lead.ref.kind) == [lead]
+    call = {"direction": "inbound", "duration": 1, "source": "s", "phone": PHONE}
+    _, body = await send(api, "POST", "calls", [call])
+    assert body["_embedded"]["calls"][0]["entity_id"] == lead.id
+
+
+async def test_tasks_are_filtered_and_paged(
+    account: Account, api: aiohttp.ClientSession, clock: ManualClock
+) -> None:
+    contact, lead = account.add_contact("Kim"), account.add_lead()
+
+    async def tasks(query: str) -> list[str]:
+        seen: list[str] = []
+        path: str | None = f"tasks?{query}"
+        while path is not None:
+            status, body = await send(api, "GET", path)
+            assert status in {200, 204}
+            seen += [it["text"] for it in body["_embedded"]["tasks"]] if body else []
+            path = body["_links"].get("next", {}).get("href") if body else None
+        return seen
+
+    for n in range(5):
+        on = {"entity_id": contact.id, "entity_type": "contacts"} if n < 3 else {}
+        on = {"entity_id": lead.id, "entity_type": "leads"} if n == 3 else on
+        item = {"text": f"t{n}", "complete_till": 1_760_000_000 - n, **on, "responsible_user_id": 111 + n % 2}
+        assert (await send(api, "POST", "tasks", [item]))[0] == 200
+        clock.at += 10
+    of_contact = f"filter[entity_type]=contacts&filter[entity_id]={contact.id}"
+    assert await tasks(of_contact) == ["t0", "t1", "t2"]
+    assert await tasks(f"{of_contact}&limit=2") == ["t0", "t1", "t2"], "over two pages"
+    assert await tasks(f"{of_contact}&limit=2&page=2") == ["t2"]
+    assert await tasks(f"{of_contact}&order[complete_till]=asc") == ["t2", "t1", "t0"]
+    assert await tasks("filter[entity_type]=leads") == ["t3"]
+    assert await tasks(f"filter[entity_type]=leads&filter[entity_id]={contact.id}") == []
+    assert await tasks("filter[responsible_user_id][]=112") == ["t1", "t3"]
+    assert await tasks(f"filter[updated_at][from]={int(clock.at) - 20}") == ["t3", "t4"]
+    assert (await send(api, "GET", f"tasks?filter[entity_id]={contact.id}"))[0] == 400
+    account.list_lag = 25.0
+    assert await tasks("") == ["t0", "t1", "t2"]

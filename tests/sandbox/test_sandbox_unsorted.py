@@ -216,3 +216,81 @@ async def test_the_list_is_filtered_ordered_and_paged(
     assert await listed("limit=2&page=2") == [uids[2]]
     account.list_lag = 2.5
     assert await listed("") == uids[:1]
+
+
+CALL = {"uniq": "c1", "duration": 1, "source": "s", "phone": PHONE}
+
+
+async def test_nothing_is_written_to_what_lies_in_the_bin(
+    account: Account, api: aiohttp.ClientSession
+) -> None:
+    made = await added(api, incoming())
+    [note], [lead], [contact] = account.notes, account.leads, account.contacts
+    on_contact = account.add_note(contact.ref, "call_in", CALL | {"uniq": "c2"})
+    account.decline(made["uid"])
+    item = {"note_type": "call_in", "params": CALL}
+    for kind, card, old in (("leads", lead.id, note.id), ("contacts", contact.id, on_contact.id)):
+        assert await status_of(api, "POST", f"{kind}/{card}/notes", json=[item]) == 404
+        assert await status_of(api, "POST", f"{kind}/notes", json=[item | {"entity_id": card}]) == 400
+        assert await status_of(api, "PATCH", f"{kind}/notes/{old}", json={"params": CALL}) == 404
+        assert await status_of(api, "PATCH", f"{kind}/{card}/notes/{old}", json={"params": CALL}) == 404
+        assert await status_of(api, "PATCH", f"{kind}/notes", json=[{"id": old, "params": CALL}]) == 400
+        assert await status_of(api, "GET", f"{kind}/notes/{old}") == 404
+        assert await status_of(api, "PATCH", f"{kind}/{card}", json={"name": "x"}) == 404
+    link = [{"to_entity_id": contact.id, "to_entity_type": "contacts"}]
+    assert await status_of(api, "POST", f"leads/{account.add_lead().id}/link", json=link) == 400
+    assert (account.notes, account.entries("c1"), account.entries("c2")) == ([], [], [])
+    assert (note.params["uniq"], note.params["duration"]) == ("c1", 7), "what lies there is as it was"
+
+
+async def test_an_accepted_contact_is_found_by_number_only_after_the_search_lag(
+    account: Account, api: aiohttp.ClientSession, clock: ManualClock
+) -> None:
+    account.search_lag = 5.0
+    made = await added(api, incoming())
+    clock.at += 60
+    assert await post_call(api) == 400, "hidden, however long it has been there"
+    assert await status_of(api, "POST", f"leads/unsorted/{made['uid']}/accept") == 200
+    assert await post_call(api) == 400
+    assert await status_of(api, "GET", "contacts?query=5550100200") == 204
+    assert await status_of(api, "GET", "contacts") == 200
+    clock.at += 5
+    assert await post_call(api) == 200
+    assert await status_of(api, "GET", "contacts?query=5550100200") == 200
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_a_hidden_contact_linked_with_another_lead_outlives_the_decline(
+    account: Account, api: aiohttp.ClientSession, closed: bool
+) -> None:
+    made = await added(api, incoming())
+    contact = made["_embedded"]["contacts"][0]["id"]
+    chosen = account.add_lead("Order", closed=closed)
+    link = [{"to_entity_id": contact, "to_entity_type": "contacts", "metadata": {"is_main": True}}]
+    assert await status_of(api, "POST", f"leads/{chosen.id}/link", json=link) == 200
+    assert await post_call(api) == 400, "linked, but hidden still"
+    path = f"leads/unsorted/{made['uid']}/decline"
+    assert await status_of(api, "DELETE", path, json={"user_id": 111}) == 200
+    assert [it.id for it in account.contacts] == [contact]
+    assert [it.id for it in account.leads] == [chosen.id]
+    assert account.linked(chosen.ref, account.contacts[0].ref.kind) == account.contacts
+    assert account.entries("c1") == []
+    assert await post_call(api) == 200, "people see the contact now"
+
+
+@pytest.mark.parametrize("other", ["hidden", "deleted", "unlinked"])
+async def test_a_lead_that_nobody_sees_saves_no_contact(
+    account: Account, api: aiohttp.ClientSession, other: str
+) -> None:
+    made = await added(api, incoming())
+    contact = account.contacts[0]
+    if other == "hidden":
+        await added(api, incoming("c2", "+15550100333"))
+    lead = account.leads[-1] if other == "hidden" else account.add_lead()
+    account.link(lead.ref, contact.ref)
+    if other == "deleted":
+        account.delete(lead)
+    if other == "unlinked":
+        account.unlink(lead.ref, contact.ref)
+    account.decline(made["uid"])
+    assert contact.deleted

@@ -48,6 +48,7 @@ def test_every_default() -> None:
     )
     assert settings.recordings.path == Path("/var/lib/calllogd/recordings")
     assert settings.recordings.max_bytes == 104857600
+    assert (settings.recordings.keep_days, settings.recordings.keep_free_bytes) == (0, 500_000_000)
     assert settings.recordings.allow_private == ()
     assert settings.admin_token is None
     assert (settings.log.file, settings.log.format, settings.log.level) == (None, "logfmt", "info")
@@ -78,6 +79,8 @@ incoming_leads = "answered"
 [recordings]
 path = "/srv/recordings"
 max_bytes = 1000
+keep_days = 30
+keep_free_bytes = 0
 allow_private = ["10.0.0.0/8", "fd00::/8"]
 [admin]
 token = "{SECRET}"
@@ -114,6 +117,8 @@ def test_the_file_of_the_contract_is_read(tmp_path: Path) -> None:
     assert settings.policy == Policy(
         result_wait=60, contact_wait=3600, doubt_wait=30, incoming_leads=IncomingLeads.ANSWERED
     )
+    recordings = settings.recordings
+    assert (recordings.max_bytes, recordings.keep_days, recordings.keep_free_bytes) == (1000, 30, 0)
     assert settings.recordings.allow_private == (
         ipaddress.ip_network("10.0.0.0/8"),
         ipaddress.ip_network("fd00::/8"),

@@ -211,7 +211,7 @@ async def test_another_method_is_refused_with_the_right_one(client: Client, meth
 async def test_a_body_that_does_not_come_is_not_waited_for_for_ever(
     client: Client, ledger_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("calllogd.web.voip.BODY_S", 0.05)
+    monkeypatch.setattr("calllogd.web.body.BODY_S", 0.05)
 
     async def never() -> Any:
         yield b'{"event": '

@@ -37,6 +37,10 @@ rate = {rate}
 timeout = 1.5
 [policy]
 doubt_wait = 2
+[recordings]
+path = "{folder}/recordings"
+keep_free_bytes = 0
+allow_private = ["127.0.0.0/8"]
 [log]
 file = "{folder}/calllogd.log"
 """

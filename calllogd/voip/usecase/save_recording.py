@@ -70,8 +70,8 @@ class SaveRecordingUseCase:
         state = RecordingState.READY if call is None else call.recording.state
         if state is not RecordingState.READY:
             await self._recordings.delete(key)
-        first = before is None or before.recording.state is not RecordingState.READY
-        return accepted.state, state, first
+        had_one = before is not None and before.recording.state is RecordingState.READY
+        return accepted.state, state, state is RecordingState.READY and not had_one
 
     def _is_known(self, provider: Provider, headers: Mapping[str, str]) -> bool:
         try:

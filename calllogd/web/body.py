@@ -1,0 +1,25 @@
+"""The body of a request: how long it may be, and how long it may take."""
+
+import asyncio
+
+from aiohttp import web
+
+from calllogd.errors import InputRefused
+
+BODY_BYTES = 64 * 1024
+BODY_S = 10.0
+"""How long a body may take to come."""
+
+
+async def read_body(request: web.Request, *, within_s: float | None = None) -> bytes:
+    """Return the body; raises InputRefused when it is compressed, or not there within BODY_S."""
+    if "Content-Encoding" in request.headers:
+        raise InputRefused("bad_request", "a compressed body is not taken")
+    if request.content.is_eof():
+        return await request.read()
+    within_s = BODY_S if within_s is None else within_s
+    try:
+        async with asyncio.timeout(within_s):
+            return await request.read()
+    except TimeoutError:
+        raise InputRefused("slow", f"the body did not come within {within_s:.0f} s") from None
