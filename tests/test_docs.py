@@ -16,6 +16,11 @@ ROUTES = [
     "/recordings/{token}",
     "/healthz",
     "/readyz",
+    "`PUT {public_url}/widget/v1/calls/{call_id}/result`",
+    "`POST {public_url}/widget/v1/calls/{call_id}/skip`",
+    "`PUT {public_url}/widget/v1/calls/{call_id}`",
+    "`GET {public_url}/widget/v1/calls/{call_id}`",
+    "`POST {public_url}/kommo/{account_id}/{secret}`",
 ]
 
 

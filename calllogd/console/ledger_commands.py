@@ -22,8 +22,11 @@ from calllogd.console.words import (
     told,
     why,
 )
-from calllogd.domain.call import CallKey, CallState
+from calllogd.domain.call import CallKey, CallState, Recording, RecordingState
+from calllogd.domain.merge import CallEvent
 from calllogd.domain.phone import digits
+from calllogd.ports import Message
+from calllogd.recordings.store import RecordingStore
 
 STYLES = {"failed": "red", "in_doubt": "yellow", "logged": "green", "paused": "red", "active": "green"}
 
@@ -147,6 +150,23 @@ async def retry(settings: Settings, arguments: argparse.Namespace) -> int:
     out(
         f"{number} call(s) will be tried now, by a running daemon within a second, else by `calllogd --once`."
     )
+    return EX_OK
+
+
+async def forget(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Delete a call's recording, for good: no later news of it bring it back."""
+    key = CallKey(arguments.account, arguments.call_id)
+    event = CallEvent(key=key, recording=Recording(state=RecordingState.DELETED))
+    message = Message(event=event, who="operator", what="recording deleted", body=b"")
+    store = RecordingStore(
+        settings.recordings.path, settings.recordings.max_bytes, settings.recordings.keep_free_bytes
+    )
+    async with ledger(settings) as found:
+        if await found.get(key) is None:
+            return _unknown(key)
+        await found.accept(message, time.time())
+        await store.delete(key)
+    out("The recording is deleted and its link dead; a running daemon takes it out of the note.")
     return EX_OK
 
 

@@ -87,6 +87,7 @@ def _command(name: str) -> Command:
         "calls": ledger_commands.calls,
         "show": ledger_commands.show,
         "retry": ledger_commands.retry,
+        "forget": ledger_commands.forget,
     }
     return commands[name]
 
@@ -165,6 +166,9 @@ def _parser() -> argparse.ArgumentParser:
     retry.add_argument("account", type=int, nargs="?", metavar="ACCOUNT", help="id of the Kommo account")
     retry.add_argument("call_id", nargs="?", metavar="CALL_ID", help="the VoIP service's id of the call")
     retry.add_argument("--state", choices=["failed"], help="all failed calls")
+    forget = add("forget", "delete a call's recording: its link goes dead and leaves the note in Kommo")
+    forget.add_argument("account", type=int, metavar="ACCOUNT", help="id of the Kommo account")
+    forget.add_argument("call_id", metavar="CALL_ID", help="the VoIP service's id of the call")
     add("check", "check configuration, database, disk and each account's token, rights and clock")
     return parser
 

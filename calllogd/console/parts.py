@@ -58,6 +58,7 @@ class Parts:
     kommo: Kommo
     worker: AddCallWorker
     recordings: RecordingStore
+    with_recordings: LedgerOfRecordings
     links: Links
     fetch_worker: FetchRecordingWorker
     retention: Retention
@@ -146,6 +147,7 @@ async def _built(settings: Settings, database: Database, opened: AsyncExitStack)
         kommo=kommo,
         worker=AddCallWorker(use_case=add_call, calls=calls, clock=clock, width=settings.workers),
         recordings=store,
+        with_recordings=with_recordings,
         links=links,
         fetch_worker=FetchRecordingWorker(use_case=fetch, width=settings.workers),
         retention=Retention(

@@ -99,6 +99,7 @@ async def _run(
         gc.freeze()
         gc.set_threshold(GC_OBJECTS, 20, 20)
         await built.calls.probe_paused(built.clock.now())
+        await built.with_recordings.fetch_anew()
         following: Settings | None = None
         try:
             await built.queue.open(answer)

@@ -23,6 +23,7 @@ _NEXT = (
     " WHERE recording = 'expected' AND recording_url IS NOT NULL ORDER BY fetch_due_at LIMIT 1"
 )
 _TAKE = "UPDATE calls SET fetch_due_at = ?, fetch_attempts = fetch_attempts + 1 WHERE id = ?"
+_ANEW = "UPDATE calls SET fetch_due_at = NULL WHERE recording = 'expected' AND fetch_due_at IS NOT NULL"
 _PUT_OFF = (
     "UPDATE calls SET fetch_due_at = ?, fetch_error = ?"
     " WHERE account_id = ? AND call_id = ? AND recording = 'expected' AND fetch_due_at = ?"
@@ -67,6 +68,15 @@ class LedgerOfRecordings:
                 connection.execute(_PUT_OFF, (due_at, reason, *order.key, order.until)).rowcount
             )
         )
+
+    async def fetch_anew(self) -> int:
+        """Make all orders due at once; return how many there are.
+
+        For a daemon that starts: those that the one before it held would wait for their leases, and links of
+        some services die within minutes. An order that another process holds is fetched twice, which harms
+        nobody.
+        """
+        return await self._database.write(lambda connection: connection.execute(_ANEW).rowcount)
 
     async def next_due(self, now: float) -> float | None:
         """Return the Unix second at which the next order is due, `now` if one is; None if there is none."""

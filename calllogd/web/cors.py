@@ -13,7 +13,6 @@ from calllogd.web.problems import Handler, problem
 
 PREFIX = "/widget/"
 
-_HEADERS = "cors"
 _ANSWER = {"Access-Control-Expose-Headers": "retry-after, x-request-id"}
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST, PUT, OPTIONS",
@@ -24,22 +23,29 @@ _PREFLIGHT = {
 
 @web.middleware
 async def cors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer preflights, and note what `add_headers` is to put on any other answer."""
-    if not request.path.startswith(PREFIX):
+    """Answer preflights; `add_headers` sees to all other answers."""
+    asks = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+    if not asks or not request.path.startswith(PREFIX):
         return await handler(request)
-    # Also where the origin is refused: a cache must not give one page what another was answered.
-    request[_HEADERS] = {"Vary": "Origin"}
-    shown = request.headers.getall("Origin", [])
-    known = len(shown) == 1 and shown[0] in await request.app[DESK_KEY].origins()
-    if known:
-        request[_HEADERS] = {"Access-Control-Allow-Origin": shown[0], **_ANSWER, "Vary": "Origin"}
-    if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
-        return await handler(request)
-    if not known:
-        return problem("forbidden", "this page does not belong to a configured Kommo account")
+    with await request.app[DESK_KEY].services():
+        if _known_origin(request) is None:
+            return problem("forbidden", "this page does not belong to a configured Kommo account")
     return web.Response(status=HTTPStatus.NO_CONTENT, headers=_PREFLIGHT)
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Put the headers on an answer, of whatever kind, right before it is sent."""
-    response.headers.update(request.get(_HEADERS, {}))
+    if not request.path.startswith(PREFIX):
+        return
+    # Also where the origin is refused: a cache must not give one page what another was answered.
+    response.headers["Vary"] = "Origin"
+    origin = _known_origin(request)
+    if origin is not None:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers.update(_ANSWER)
+
+
+def _known_origin(request: web.Request) -> str | None:
+    shown = request.headers.getall("Origin", [])
+    known = len(shown) == 1 and shown[0] in request.app[DESK_KEY].origins
+    return shown[0] if known else None

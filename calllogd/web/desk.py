@@ -75,7 +75,7 @@ class Desk:
 
     def __init__(self, services: Services | None = None) -> None:
         self._services = services
-        self._origins = None if services is None else _origins(services)
+        self._origins = _origins(services)
         self._users = 0
         self._there = asyncio.Event()
         self._unused = asyncio.Event()
@@ -94,14 +94,9 @@ class Desk:
             self._unused.clear()
             await self._unused.wait()
 
-    async def origins(self) -> frozenset[str]:
-        """Return the pages from which browsers may ask: while there are no services, those of the last ones.
-
-        Raises Overloaded when the first services do not come.
-        """
-        if self._origins is None:
-            with await self.services() as services:
-                return _origins(services)
+    @property
+    def origins(self) -> frozenset[str]:
+        """The pages from which browsers may ask: while there are no services, those of the last ones."""
         return self._origins
 
     async def services(self) -> Self:
@@ -130,8 +125,10 @@ class Desk:
             self._unused.set()
 
 
-def _origins(services: Services) -> frozenset[str]:
-    return frozenset() if services.widget is None else services.widget.tokens.origins
+def _origins(services: Services | None) -> frozenset[str]:
+    if services is None or services.widget is None:
+        return frozenset()
+    return services.widget.tokens.origins
 
 
 DESK_KEY = web.AppKey("DESK_KEY", Desk)

@@ -177,3 +177,14 @@ async def test_an_own_key_is_made_once_for_all_processes(
     assert len(key) == 32
     assert await recordings.own_key("links") == key
     assert await recordings.own_key("another") != key
+
+
+async def test_a_daemon_that_starts_tries_at_once_what_the_one_before_it_held(
+    recordings: LedgerOfRecordings, ledger: LedgerOfCalls
+) -> None:
+    await announce(ledger)
+    assert await recordings.claim_fetch(START, LEASE_S) is not None
+    assert await recordings.fetch_anew() == 1
+    order = await recordings.claim_fetch(START + 1, LEASE_S)
+    assert order is not None
+    assert order.attempts == 2

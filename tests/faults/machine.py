@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,6 +148,8 @@ class Daemon:
     url: str
     http: aiohttp.ClientSession
     process: subprocess.Popen[bytes] | None = None
+    program: Sequence[str] = (sys.executable, "-m", "calllogd")
+    """What starts it; `--config FILE` follows."""
 
     @property
     def errors(self) -> str:
@@ -163,7 +165,7 @@ class Daemon:
     def start(self, **env: str) -> None:
         with self.config.with_suffix(".stderr").open("ab") as errors:
             self.process = subprocess.Popen(
-                command("--config", self.config),
+                [*self.program, "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
@@ -286,7 +288,13 @@ class Installation:
         await until(accepted, 30, every_s=0.05)
 
     async def tell(
-        self, method: str, call_id: str, what: str = "", account_id: int = ACCOUNT, **body: object
+        self,
+        method: str,
+        call_id: str,
+        what: str = "",
+        account_id: int = ACCOUNT,
+        to: Daemon | None = None,
+        **body: object,
     ) -> int:
         """Send what the widget says of a call until it is taken or refused; return the status."""
         status = 0
@@ -297,7 +305,7 @@ class Installation:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async with self.http.request(
                     method,
-                    f"{self.daemons[0].url}/widget/v1/calls/{call_id}{what}",
+                    f"{(to or self.daemons[0]).url}/widget/v1/calls/{call_id}{what}",
                     json=body,
                     headers={"X-Auth-Token": token, "Origin": self.kommo.url},
                 ) as answer:
@@ -309,9 +317,11 @@ class Installation:
         await until(answered, 30, every_s=0.05)
         return status
 
-    async def save(self, call_id: str, account_id: int = ACCOUNT, **result: object) -> int:
+    async def save(
+        self, call_id: str, account_id: int = ACCOUNT, to: Daemon | None = None, **result: object
+    ) -> int:
         """Save a call result."""
-        return await self.tell("PUT", call_id, "/result", account_id, **{"rev": 1, **result})
+        return await self.tell("PUT", call_id, "/result", account_id, to, **{"rev": 1, **result})
 
     def widget_token(self, account_id: int) -> str:
         """Return a token as Kommo gives it to the widget."""
@@ -327,7 +337,9 @@ class Installation:
         }
         return jwt.encode(claims, CLIENT_SECRET, algorithm="HS256")
 
-    async def upload(self, call_id: str, sound: bytes, account_id: int = ACCOUNT) -> int:
+    async def upload(
+        self, call_id: str, sound: bytes, account_id: int = ACCOUNT, to: Daemon | None = None
+    ) -> int:
         """Upload a recording until it is taken or refused; return the status."""
         status = 0
 
@@ -335,7 +347,7 @@ class Installation:
             nonlocal status
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async with self.http.put(
-                    f"{self.daemons[0].url}/voip/generic/{account_id}/recordings/{call_id}",
+                    f"{(to or self.daemons[0]).url}/voip/generic/{account_id}/recordings/{call_id}",
                     data=sound,
                     headers={
                         "Authorization": f"Bearer {VOIP_TOKEN}{account_id}",
@@ -368,6 +380,14 @@ class Installation:
     def entries(self, call_id: str, account_id: int = ACCOUNT) -> list[EntryView]:
         """Return what stands in Kommo for a call."""
         return self.kommo.account(account_id).entries(call_id)
+
+    async def played(self, entry: EntryView) -> bytes | None:
+        """Return what a player gets by the link of an entry; None when there is no link, or nothing behind it."""
+        link = entry.params.get("link")
+        if link is None:
+            return None
+        async with self.http.get(str(link)) as answer:
+            return await answer.read() if answer.status == 200 else None
 
     def asked(self, method: str, path: str, account_id: int | None = None) -> int:
         """Return how many requests have come to Kommo."""

@@ -6,6 +6,7 @@ import wave
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,7 @@ async def test_everything_at_the_same_instant(here: Installation) -> None:
 
     async def everything(number: int, call_id: str) -> None:
         phone = KNOWN if number % 2 else unknown(number)
-        more = {"entity": {"type": "leads", "id": lead}} if number % 4 < 2 else {}
+        more: dict[str, Any] = {"entity": {"type": "leads", "id": lead}} if number % 4 < 2 else {}
         await asyncio.gather(
             *(here.send(webhook(call_id, phone)) for _ in range(3)),
             *(here.save(call_id, text=f"talked {number}", **more) for _ in range(3)),
@@ -144,6 +145,22 @@ async def test_an_older_result_that_comes_later_changes_nothing(here: Installati
     await here.settled(1)
     (entry,) = here.entries("c1")
     assert entry.params["call_result"] == "third"
+
+
+async def test_a_recording_that_is_forgotten_cannot_be_played_and_leaves_the_note(here: Installation) -> None:
+    await here.daemon().ready()
+    await here.upload("c1", sound())
+    await here.send(webhook("c1"))
+    await here.settled(1)
+    link = str(here.entries("c1")[0].params["link"])
+    assert (await here.run("forget", ACCOUNT, "c1")).code == 0
+    async with here.http.get(link) as answer:
+        assert answer.status == 404
+    await until(lambda: "link" not in here.entries("c1")[0].params)
+    assert await here.upload("c1", sound()) == 200
+    assert (await here.run("forget", ACCOUNT, "nobody's")).code == 1
+    async with here.http.get(link) as answer:
+        assert answer.status == 404, "it stays forgotten"
 
 
 async def test_show_tells_why_the_entry_is_where_it_is(here: Installation) -> None:
