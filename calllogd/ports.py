@@ -202,8 +202,12 @@ class Crm(Protocol):
         """Return the task of the call's result on an entity, if there is one."""
         ...
 
-    async def amend(self, call: Call) -> Answer:
-        """Write the call as it is known now into its entry's note, and return the entry. Idempotent."""
+    async def amend(self, call: Call, before: Before) -> Answer:
+        """Write the call as it is known now into its entry's note, and return the entry.
+
+        Idempotent, but `before` is awaited all the same: what is known now must not overwrite what another
+        worker has learnt meanwhile.
+        """
         ...
 
     async def neutralise(self, call: Call, left: Entry) -> Answer:

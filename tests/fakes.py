@@ -154,7 +154,8 @@ class ScriptedCrm:
         on_it = (number for place, number in self.tasks if place == on)
         return Answer(None, "r-find_task", task_id=next(on_it, None))
 
-    async def amend(self, call: Call) -> Answer:
+    async def amend(self, call: Call, before: Before) -> Answer:
+        await before()
         await self._meet("amend", call)
         assert call.entry is not None
         self.amended.append(call)

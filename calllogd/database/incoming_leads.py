@@ -20,6 +20,7 @@ _INTENDED = (
 )
 _STANDING = "SELECT 1 FROM calls WHERE account_id = ? AND lead_uid = ? AND id <> ?"
 _COMING = "SELECT 1 FROM calls WHERE account_id = ? AND number = ? AND intent_lead_uid = ? AND id <> ?"
+_ACCEPTED = "SELECT 1 FROM incoming_leads WHERE account_id = ? AND uid = ? AND state = 'accepted'"
 _MARK = "UPDATE incoming_leads SET state = ?, known_at = ? WHERE account_id = ? AND uid = ?"
 _WAKE_WAITING = (
     "UPDATE calls SET due_at = ?1 WHERE account_id = ?2 AND number = ?3 AND id <> ?4 AND entity_id IS NULL"
@@ -30,7 +31,8 @@ _WAKE_NUMBER = (
     " AND entity_id IS NULL AND due_at IS NOT NULL RETURNING call_id"
 )
 _WAKE_DECLINED = (
-    "UPDATE calls SET due_at = ?1, appeared_at = ?1 WHERE account_id = ?2 AND lead_uid = ?3 RETURNING call_id"
+    "UPDATE calls SET due_at = ?1, appeared_at = ?1 WHERE account_id = ?2"
+    " AND (lead_uid = ?3 OR (number = ?4 AND intent_lead_uid = ?3)) RETURNING call_id"
 )
 
 
@@ -85,7 +87,8 @@ def close_lead(connection: sqlite3.Connection, number: int, row: Call, now: floa
     account_id = row.key.account_id
     standing = connection.execute(_STANDING, (account_id, uid, number)).fetchone()
     coming = connection.execute(_COMING, (account_id, number_of(row), uid, number)).fetchone()
-    if uid is None or standing is not None or coming is not None:
+    accepted = connection.execute(_ACCEPTED, (account_id, uid)).fetchone()
+    if uid is None or standing is not None or coming is not None or accepted is not None:
         return False
     connection.execute(_MARK, (LeadState.DECLINED, now, account_id, uid))
     return True
@@ -112,9 +115,8 @@ def sort_lead(connection: sqlite3.Connection, account_id: int, uid: str, state: 
     connection.execute(_MARK, (state, now, account_id, uid))
     if state is not LeadState.DECLINED:
         return wake_numbers(connection, account_id, row, now)
-    return _ring_all(
-        connection, account_id, connection.execute(_WAKE_DECLINED, (now, account_id, uid)).fetchall()
-    )
+    woken = connection.execute(_WAKE_DECLINED, (now, account_id, uid, row[0])).fetchall()
+    return _ring_all(connection, account_id, woken)
 
 
 def _ring_all(connection: sqlite3.Connection, account_id: int, rows: list[tuple[str]]) -> int:

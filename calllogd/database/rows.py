@@ -28,6 +28,7 @@ from calllogd.domain.call import (
     Recording,
     RecordingState,
     Result,
+    Todo,
     Widget,
 )
 from calllogd.domain.merge import CallEvent
@@ -77,6 +78,7 @@ _WORKED = (
     "intent_type",
     "intent_id",
     "intent_lead_uid",
+    "intent_todo",
     "looked_at",
 )
 
@@ -166,6 +168,7 @@ def worked(call: Call) -> tuple[Any, ...]:
         None if target is None else target.kind,
         None if target is None else target.id,
         None if doubt is None else doubt.lead_uid,
+        None if doubt is None or doubt.todo is None else _json(doubt.todo),
         None if doubt is None else doubt.looked_at,
     )
 
@@ -208,7 +211,7 @@ def call_of(row: Sequence[Any]) -> tuple[int, Call]:
     return value["id"], call
 
 
-def _json(value: Widget | Result | Entry) -> str:
+def _json(value: Widget | Result | Entry | Todo) -> str:
     return msgspec.json.encode(value).decode()
 
 
@@ -252,6 +255,7 @@ def _doubt(value: dict[str, Any]) -> Doubt | None:
         looked_at=value["looked_at"],
         target=target,
         lead_uid=value["intent_lead_uid"],
+        todo=_of_json(value["intent_todo"], Todo),
     )
 
 

@@ -209,7 +209,7 @@ class Doubt:
     instant its answer was lost or, until that is known, the end of the lease. `looked_at` is when
     Kommo was last searched for its effect, None: never. Both Unix seconds. `revision` is what it carried;
     `target` the entity it was sent to, None where Kommo chooses it, and `lead_uid` the incoming lead that
-    the target is.
+    the target is; `todo` the task that was to be made, for the result may want another by now.
     """
 
     intent: Intent
@@ -218,6 +218,7 @@ class Doubt:
     looked_at: float | None = None
     target: EntityRef | None = None
     lead_uid: str | None = None
+    todo: Todo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -159,14 +159,22 @@ def plan(call: Call, now: float, policy: Policy) -> Step:
     return step
 
 
-def _resolve(doubt: Doubt, now: float, policy: Policy) -> Step | None:
-    """Return the step that settles the doubt, None once it is certain that nothing was created.
+def is_settled(doubt: Doubt, policy: Policy) -> bool:
+    """Tell whether it is certain that nothing was created: Kommo was searched after it could have been.
 
-    Kommo is searched twice: at once, where a lost answer mostly shows, and when it can no longer be at
-    work on the request. Only a search begun after that moment proves anything by finding nothing.
+    Only a search that was begun when Kommo could no longer be at work on the request proves anything by
+    finding nothing.
+    """
+    return doubt.looked_at is not None and doubt.looked_at >= doubt.over_at + policy.doubt_wait
+
+
+def _resolve(doubt: Doubt, now: float, policy: Policy) -> Step | None:
+    """Return the step that settles the doubt, None if it is settled.
+
+    Kommo is searched twice: at once, where a lost answer mostly shows, and when a search proves something.
     """
     settled_at = doubt.over_at + policy.doubt_wait
-    if doubt.looked_at is not None and doubt.looked_at >= settled_at:
+    if is_settled(doubt, policy):
         return None
     if doubt.looked_at is None or now >= settled_at:
         return LookUp()

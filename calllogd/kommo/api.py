@@ -97,9 +97,9 @@ class Api:
         """Return what Kommo has at `path`."""
         return await self._send("GET", path, query=query)
 
-    async def patch(self, path: str, body: Any) -> Reply:
+    async def patch(self, path: str, body: Any, before: Before | None = None) -> Reply:
         """Change what stands at `path`. Idempotent, so an answer that was lost is a TransientError."""
-        return await self._send("PATCH", path, body=body)
+        return await self._send("PATCH", path, body=body, before=before)
 
     async def create(self, path: str, body: Any, before: Before, *, on: bool = False) -> Reply:
         """Send a creating request, once: raises OutcomeUnknown when it may have been carried out.
@@ -132,7 +132,7 @@ class Api:
             await limiter.turn(self._turn_s)
         if before is not None:
             await before()
-        creating = before is not None
+        creating = method == "POST" and before is not None
         try:
             async with self._session.request(
                 method,

@@ -119,7 +119,7 @@ class KommoAccount:
             found = await self._find_note(call, f"api/v4/{kind.value}/notes", kind, since)
         return found
 
-    async def amend(self, call: Call) -> Answer:
+    async def amend(self, call: Call, before: Before) -> Answer:
         """Write the call as it is known now into its entry's note, with the full params."""
         entry = call.entry
         if entry is None:
@@ -128,7 +128,7 @@ class KommoAccount:
             entry = await self._with_note(call, entry)
         path = f"api/v4/{entry.entity_type.value}/notes/{entry.note_id}"
         body = {"note_type": note_type(call), "params": self._words.params(call)}
-        reply = await self._api.patch(path, body)
+        reply = await self._api.patch(path, body, before)
         return Answer(entry, reply.request_id)
 
     async def add_note(self, call: Call, on: EntityRef, before: Before) -> Answer:
@@ -332,9 +332,9 @@ class Kommo:
         """Return the task of the call's result on an entity, if there is one."""
         return await self._of(call).find_task(call, on)
 
-    async def amend(self, call: Call) -> Answer:
+    async def amend(self, call: Call, before: Before) -> Answer:
         """Write the call as it is known now into its entry's note."""
-        return await self._of(call).amend(call)
+        return await self._of(call).amend(call, before)
 
     async def neutralise(self, call: Call, left: Entry) -> Answer:
         """Empty the note of an entry that the call has left."""

@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -373,9 +374,18 @@ class Installation:
 
         async def is_settled() -> bool:
             states: dict[str, int] = (await self.run("status", "--json")).json["calls"]
-            return sum(states.values()) == number and states["pending"] + states["in_doubt"] == 0
+            waiting = states["pending"] + states["in_doubt"] + self.due()
+            return sum(states.values()) == number and waiting == 0
 
         await until(is_settled, within_s, every_s=0.3)
+
+    def due(self) -> int:
+        """Return how many calls are due, or being worked on."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True)) as ledger:
+            (number,) = ledger.execute(
+                "SELECT count(*) FROM calls WHERE due_at <= ?", (time.time() + 1,)
+            ).fetchone()
+        return int(number)
 
     def entries(self, call_id: str, account_id: int = ACCOUNT) -> list[EntryView]:
         """Return what stands in Kommo for a call."""

@@ -319,7 +319,7 @@ async def test_a_search_that_was_not_whole_is_an_error(
 @pytest.mark.usefixtures("contact")
 async def test_a_note_is_amended_with_its_full_params(crm: KommoAccount, account: Account) -> None:
     made = await crm.log_call(CALL, nothing)
-    answer = await crm.amend(replace(LONGER, entry=made.entry))
+    answer = await crm.amend(replace(LONGER, entry=made.entry), nothing)
     assert answer.entry == made.entry == only(account)
     (note,) = account.notes
     assert note.params == {**PARAMS, "duration": 99}
@@ -328,7 +328,7 @@ async def test_a_note_is_amended_with_its_full_params(crm: KommoAccount, account
 async def test_the_note_of_an_incoming_lead_is_found_and_amended(crm: KommoAccount, account: Account) -> None:
     made = await crm.create_incoming_lead(CALL, nothing)
     assert made.entry is not None
-    answer = await crm.amend(replace(LONGER, entry=made.entry))
+    answer = await crm.amend(replace(LONGER, entry=made.entry), nothing)
     (note,) = account.notes
     assert note.params == {**PARAMS, "duration": 99}
     assert answer.entry == replace(made.entry, note_id=note.id)
@@ -339,7 +339,7 @@ async def test_the_note_of_an_accepted_incoming_lead_is_amended(crm: KommoAccoun
     made = await crm.create_incoming_lead(CALL, nothing)
     assert made.entry is not None
     account.accept(made.entry.lead_uid or "")
-    await crm.amend(replace(LONGER, entry=made.entry))
+    await crm.amend(replace(LONGER, entry=made.entry), nothing)
     assert [note.params["duration"] for note in account.notes] == [99]
 
 
@@ -349,14 +349,14 @@ async def test_a_note_that_has_gone_cannot_be_amended(
     made = await crm.log_call(CALL, nothing)
     account.delete(contact)
     with pytest.raises(PermanentError):
-        await crm.amend(replace(LONGER, entry=made.entry))
+        await crm.amend(replace(LONGER, entry=made.entry), nothing)
     with pytest.raises(PermanentError):
-        await crm.amend(LONGER)
+        await crm.amend(LONGER, nothing)
     lead = await crm.create_incoming_lead(CALL, nothing)
     assert lead.entry is not None
     account.decline(lead.entry.lead_uid or "")
     with pytest.raises(PermanentError):
-        await crm.amend(replace(LONGER, entry=lead.entry))
+        await crm.amend(replace(LONGER, entry=lead.entry), nothing)
 
 
 async def test_each_call_goes_to_its_own_account(kommo: SandboxKommo, crm: KommoAccount) -> None:
@@ -372,7 +372,7 @@ async def test_each_call_goes_to_its_own_account(kommo: SandboxKommo, crm: Kommo
         port.log_call(foreign, nothing),
         port.create_incoming_lead(foreign, nothing),
         port.find(foreign, SINCE),
-        port.amend(foreign),
+        port.amend(foreign, nothing),
     ):
         with pytest.raises(AccountPaused, match="not in the configuration"):
             await request

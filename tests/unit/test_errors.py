@@ -17,8 +17,8 @@ def test_every_error_is_drawn_below_its_parent(error: type[CalllogdError]) -> No
     assert len([line for line in drawn if "──" in line or line.strip() == error.__name__]) == 1
     if error is not CalllogdError:
         parent = error.__mro__[1].__name__
-        assert parent in {"CalllogdError", "KommoError"}
-        assert ("        " in drawn[0].split("├")[0].split("└")[0]) == (parent == "KommoError")
+        assert parent in {"CalllogdError", "KommoError", "PermanentError"}
+        assert ("        " in drawn[0].split("├")[0].split("└")[0]) == (parent in {"KommoError", "PermanentError"})
 
 
 def test_the_codes_by_which_alerts_know_them_are_fixed() -> None:
@@ -29,10 +29,12 @@ def test_the_codes_by_which_alerts_know_them_are_fixed() -> None:
         "Overloaded": "overloaded",
         "StorageError": "storage",
         "LeaseLost": "lease_lost",
+        "NumberTaken": "number_taken",
         "TransientError": "transient",
         "AccountPaused": "account_paused",
         "NobodyHasNumber": "nobody_has_number",
         "PermanentError": "refused",
+        "Gone": "gone",
         "OutcomeUnknown": "outcome_unknown",
     }
 

@@ -56,6 +56,7 @@ CREATE TABLE calls (
     intent_type TEXT CHECK (intent_type IN ('leads', 'contacts', 'companies', 'customers')),
     intent_id INTEGER,
     intent_lead_uid TEXT,
+    intent_todo TEXT CHECK (intent_todo IS NULL OR json_valid(intent_todo)),
     looked_at REAL,
     -- the worker that holds the call
     lease TEXT,

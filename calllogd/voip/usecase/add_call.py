@@ -16,6 +16,8 @@ from calllogd.domain.call import (
     LeadState,
     Lease,
     RecordingState,
+    Result,
+    Todo,
 )
 from calllogd.domain.merge import CallEvent
 from calllogd.domain.plan import (
@@ -32,6 +34,7 @@ from calllogd.domain.plan import (
     LoseEntry,
     Policy,
     Wait,
+    is_settled,
     plan,
 )
 from calllogd.domain.retry import backoff_s
@@ -54,6 +57,9 @@ SOONEST_S = 1.0
 
 NUMBER_S = 2.0
 """How long a call waits for another of its number that is getting an incoming lead, if it is not woken."""
+
+NOTE_TRIES = 8
+"""How often an incoming lead's note is looked for before it is taken to be deleted: for some minutes."""
 
 LOOK_BACK_S = 900.0
 """How far before the call Kommo is searched for its entry: its clock and ours may differ."""
@@ -93,6 +99,7 @@ class Creation:
     send: Callable[[Call, Before], Awaitable[Answer]]
     target: EntityRef | None = None
     lead_uid: str | None = None
+    todo: Todo | None = None
     reason: str = ""
 
 
@@ -227,8 +234,13 @@ class AddCallUseCase:
             revision=call.revision,
             target=creation.target,
             lead_uid=creation.lead_uid,
+            todo=creation.todo,
         )
-        held = await self._save(replace(call, doubt=doubt))
+        return await self._hold_on(replace(call, doubt=doubt))
+
+    async def _hold_on(self, call: Call) -> Call:
+        """Write the call and extend its lease; raises LeaseLost unless it outlives the request to come."""
+        held = await self._save(call)
         if held.lease is None or self._clock.now() + self._timing.request >= held.lease.until:
             raise LeaseLost("the lease does not outlive the request")
         return held
@@ -237,7 +249,8 @@ class AddCallUseCase:
         """Record what a creating request made."""
         if creation.intent is Intent.ADD_TASK:
             return await self._tasked(call, answer)
-        return await self._entered(call, answer, revision, creation.intent.value, creation.reason)
+        made = _without_result(call, creation.intent, revision)
+        return await self._entered(call, answer, made, creation.intent.value, creation.reason)
 
     async def _tasked(self, call: Call, answer: Answer) -> Call | None:
         """Record the manager's task."""
@@ -254,6 +267,8 @@ class AddCallUseCase:
             call = replace(call, doubt=doubt, state=CallState.IN_DOUBT, last_error=error.reason)
             return await self._save(call, note)
         lead_uid = None if call.doubt is None else call.doubt.lead_uid
+        if intent is Intent.ADD_TASK and call.entry is not None:
+            lead_uid = call.entry.lead_uid
         call = replace(call, doubt=None, state=_undoubted(call.state))
         if isinstance(error, NobodyHasNumber):
             note = replace(note, answered=True)
@@ -261,9 +276,10 @@ class AddCallUseCase:
                 call, nobody_at=self._clock.now(), asked=call.asked + 1, attempts=0, last_error=None
             )
             return await self._save(call, note)
-        if isinstance(error, PermanentError) and lead_uid is not None and call.lead is not None:
+        lead = call.lead
+        if isinstance(error, PermanentError) and lead is not None and lead.uid == lead_uid:
             # Nobody may have told us that the incoming lead is not open any more.
-            return await self._check_lead(await self._save(call, note), call.lead, suspect=error)
+            return await self._check_lead(await self._save(call, note), lead, suspect=error)
         return await self._failed(call, error, note)
 
     async def _log_together(self, batch: Sequence[Call]) -> list[Call]:
@@ -327,7 +343,8 @@ class AddCallUseCase:
         async def send(call: Call, before: Before) -> Answer:
             return await self._crm.add_task(call, on, before)
 
-        return await self._create(call, Creation(intent=Intent.ADD_TASK, send=send, target=on))
+        todo = None if call.result is None else call.result.todo
+        return await self._create(call, Creation(intent=Intent.ADD_TASK, send=send, target=on, todo=todo))
 
     async def _look_up(self, call: Call) -> Call | None:
         """Search Kommo for what the doubtful request may have created, and adopt it if it is there."""
@@ -347,17 +364,24 @@ class AddCallUseCase:
         if answer.task_id is not None:
             return await self._tasked(call, answer)
         if answer.entry is not None and doubt.intent is not Intent.ADD_TASK:
-            return await self._entered(call, answer, doubt.revision, "look_up")
+            made = _without_result(call, doubt.intent, doubt.revision)
+            return await self._entered(call, answer, made, "look_up")
         note = Note(what="look_up", outcome="not in Kommo", request_id=answer.request_id, answered=True)
-        doubt = replace(doubt, looked_at=began_at)
-        return await self._save(replace(call, doubt=doubt, state=CallState.IN_DOUBT, attempts=0), note)
+        looked = replace(doubt, looked_at=began_at)
+        if is_settled(looked, self._policy):
+            call = replace(call, doubt=None, state=_undoubted(call.state))
+        else:
+            call = replace(call, doubt=looked, state=CallState.IN_DOUBT)
+        return await self._save(replace(call, attempts=0), note)
 
     async def _search(self, call: Call, doubt: Doubt) -> Answer:
         """Return what Kommo has of that which the doubtful request was to create."""
         if doubt.target is None:
             return await self._crm.find(call, min(call.started_at, call.arrived_at) - LOOK_BACK_S)
         if doubt.intent is Intent.ADD_TASK:
-            return await self._crm.find_task(call, doubt.target)
+            # The task that was asked for then, whatever the result wants by now.
+            asked = replace(call, result=Result(rev=0, todo=doubt.todo))
+            return await self._crm.find_task(asked, doubt.target)
         answer = await self._crm.find_note(call, doubt.target)
         if answer.entry is not None and doubt.lead_uid is not None and call.lead is not None:
             entry = replace(answer.entry, lead_uid=doubt.lead_uid, contact_id=call.lead.contact_id)
@@ -365,7 +389,7 @@ class AddCallUseCase:
         return answer
 
     async def _check_lead(
-        self, call: Call, lead: IncomingLead, *, suspect: PermanentError | None = None
+        self, call: Call, lead: IncomingLead, *, suspect: KommoError | None = None
     ) -> Call | None:
         """Ask Kommo what became of an incoming lead, and keep that; `suspect` led to the question."""
         now = self._clock.now()
@@ -375,10 +399,10 @@ class AddCallUseCase:
             note = Note(what="check_lead", outcome=error.reason, request_id=error.request_id)
             return await self._failed(call, error, note)
         note = Note(what="check_lead", outcome=f"incoming lead {lead.uid} is {state.value}", answered=True)
-        call = replace(call, lead=replace(lead, state=state, known_at=now), attempts=0)
-        if suspect is not None and state is LeadState.OPEN:
+        call = replace(call, lead=replace(lead, state=state, known_at=now))
+        if suspect is not None and state is not LeadState.DECLINED:
             return await self._failed(call, suspect, note)
-        return await self._settle(call, note)
+        return await self._settle(replace(call, attempts=0), note)
 
     async def _lose_entry(self, call: Call) -> Call | None:
         """Go on without the entry that went to the bin with its incoming lead."""
@@ -389,24 +413,33 @@ class AddCallUseCase:
             declined=True,
             state=CallState.PENDING,
             written_revision=0,
-            nobody_at=self._clock.now(),
-            asked=1,
+            nobody_at=None,
+            asked=0,
         )
         return await self._save(lost, note)
 
     async def _amend(self, call: Call) -> Call | None:
         """Write what has become known since into the entry's note."""
+        held = call
+
+        async def hold_on() -> None:
+            nonlocal held
+            held = await self._hold_on(call)
+
         try:
-            answer = await self._crm.amend(call)
+            answer = await self._crm.amend(call, hold_on)
         except PermanentError as error:
             note = Note(what="amend", outcome=error.reason, request_id=error.request_id)
             if call.entry is not None and call.lead is not None and call.entry.lead_uid == call.lead.uid:
-                return await self._check_lead(await self._save(call, note), call.lead, suspect=error)
+                # Kommo's lists may be behind: a note is looked for again before it is taken to be deleted.
+                is_behind = call.entry.note_id is None and call.attempts < NOTE_TRIES
+                suspect = TransientError(error.reason, request_id=error.request_id) if is_behind else error
+                return await self._check_lead(await self._save(call, note), call.lead, suspect=suspect)
             return await self._failed(call, error, note)
         except KommoError as error:
             note = Note(what="amend", outcome=error.reason, request_id=error.request_id)
             return await self._failed(call, error, note)
-        return await self._entered(call, answer, call.revision, "amend")
+        return await self._entered(held, answer, call.revision, "amend")
 
     async def _leave(self, call: Call, left: Entry, to: Entry) -> Call | None:
         """Clear away the entry that the call has been moved from: its incoming lead, or only its note."""
@@ -415,7 +448,7 @@ class AddCallUseCase:
             if left.lead_uid is not None and await self._calls.close_lead(call, self._clock.now()):
                 answer = await self._decline(call, left, left.lead_uid)
             else:
-                answer = await self._crm.neutralise(call, left)
+                answer = await self._neutralise(call, left)
         except KommoError as error:
             note = Note(what="leave", outcome=error.reason, request_id=error.request_id)
             return await self._failed(call, error, note)
@@ -427,16 +460,28 @@ class AddCallUseCase:
         try:
             return await self._crm.decline(call, lead_uid)
         except PermanentError:
-            return await self._crm.neutralise(call, left)
+            return await self._neutralise(call, left)
+
+    async def _neutralise(self, call: Call, left: Entry) -> Answer:
+        """Empty the note of an entry; raises TransientError if Kommo's lists may not show it yet."""
+        answer = await self._crm.neutralise(call, left)
+        unseen = answer.entry is None and left.note_id is None and left.lead_uid is not None
+        if not unseen or call.attempts >= NOTE_TRIES:
+            return answer
+        lead = _opened(left, self._clock.now())
+        if await self._crm.check_lead(call, lead) is LeadState.DECLINED:
+            return answer
+        raise TransientError("the note that was left is not listed yet", request_id=answer.request_id)
 
     async def _delete_recording(self, call: Call) -> Call | None:
         """Delete the recording of a call without an entry; the news of it comes like any other."""
-        await self._recordings.delete(call.key)
         recording = replace(NO_RECORDING, state=RecordingState.DELETED)
         event = CallEvent(key=call.key, recording=recording)
         await self._calls.accept(
             Message(event=event, who="calllogd", what="recording.deleted", body=b""), self._clock.now()
         )
+        # After the ledger: a link must not lead to a file that has gone, a file without a link harms nobody.
+        await self._recordings.delete(call.key)
         return await self._save(call)
 
     async def _entered(
@@ -450,9 +495,6 @@ class AddCallUseCase:
         lead = call.lead
         if entry is not None and entry.lead_uid is not None and entry.note_id is None:
             lead = _opened(entry, self._clock.now())
-            if call.result is not None:
-                # An incoming lead's note is made without the result.
-                revision = min(revision, call.revision - 1)
         call = replace(
             call,
             entry=entry,
@@ -510,6 +552,13 @@ class AddCallUseCase:
 
     async def _give_back(self, call: Call, note: Note | None) -> Call | None:
         return await self._calls.release(call, self._clock.now(), note)
+
+
+def _without_result(call: Call, intent: Intent, revision: int) -> int:
+    """Return the revision that a new entry carries: an incoming lead's note is made without the result."""
+    if intent is Intent.CREATE_INCOMING_LEAD and call.result is not None:
+        return min(revision, call.revision - 1)
+    return revision
 
 
 def _opened(entry: Entry, now: float) -> IncomingLead:

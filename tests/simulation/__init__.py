@@ -1,0 +1,1 @@
+"""The use cases against a world in memory: one seed, one story, always the same."""

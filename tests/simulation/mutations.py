@@ -1,0 +1,166 @@
+"""Deliberate breakages, each of which some seed has to notice."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from unittest import mock
+
+from calllogd.domain.call import Call, CallState, Intent, LeadState
+from calllogd.domain.plan import CheckLead, DeleteRecording, Finish, Policy, Step, plan
+from calllogd.errors import KommoError, OutcomeUnknown, TransientError
+from calllogd.ports import Message
+from calllogd.voip.usecase import add_call
+from calllogd.voip.usecase.add_call import AddCallUseCase, Creation
+from tests.simulation.ledger import MemoryLedger
+
+Plan = Callable[[Call, float, Policy], Step]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutation:
+    """One breakage: a plan of its own, a ledger of its own, or methods of the use case replaced."""
+
+    name: str
+    plan: Plan = plan
+    ledger: Callable[[], MemoryLedger] = MemoryLedger
+    methods: tuple[tuple[str, Callable[..., object]], ...] = ()
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Break the use case within the context."""
+        with ExitStack() as stack:
+            stack.enter_context(mock.patch.object(add_call, "plan", self.plan))
+            for name, method in self.methods:
+                stack.enter_context(mock.patch.object(AddCallUseCase, name, method))
+            yield
+
+
+def _no_doubts(call: Call, now: float, policy: Policy) -> Step:
+    return plan(replace(call, doubt=None), now, policy)
+
+
+def _no_doubt_wait(call: Call, now: float, policy: Policy) -> Step:
+    return plan(call, now, replace(policy, doubt_wait=0.0))
+
+
+def _one_look(call: Call, now: float, policy: Policy) -> Step:
+    looked = call.doubt is not None and call.doubt.looked_at is not None
+    return plan(replace(call, doubt=None) if looked else call, now, policy)
+
+
+def _no_leave(call: Call, now: float, policy: Policy) -> Step:
+    return plan(replace(call, leaving=None), now, policy)
+
+
+def _no_move(call: Call, now: float, policy: Policy) -> Step:
+    if call.entry is not None and call.result is not None:
+        call = replace(call, result=replace(call.result, entity=None))
+    return plan(call, now, policy)
+
+
+def _no_amend(call: Call, now: float, policy: Policy) -> Step:
+    return plan(replace(call, written_revision=call.revision), now, policy)
+
+
+def _no_delete(call: Call, now: float, policy: Policy) -> Step:
+    step = plan(call, now, policy)
+    return Finish(CallState.EXPIRED, "mutated") if isinstance(step, DeleteRecording) else step
+
+
+def _no_last_check(call: Call, now: float, policy: Policy) -> Step:
+    step = plan(call, now, policy)
+    kept = isinstance(step, CheckLead) and call.entry is not None
+    return Finish(CallState.LOGGED, "mutated") if kept else step
+
+
+def _no_second_poll(call: Call, now: float, policy: Policy) -> Step:
+    return plan(replace(call, nobody_at=None if call.nobody_at is None else now), now, policy)
+
+
+class _NoLeases(MemoryLedger):
+    def _token(self) -> str:
+        return "everybody's"
+
+    def _is_free(self, row: Call, now: float) -> bool:
+        return True
+
+
+class _NoTokens(MemoryLedger):
+    def _must_hold(self, call: Call) -> Call:
+        row = self.rows[call.key]
+        return self._with_lead(row if row.lease is not None else replace(row, lease=call.lease))
+
+
+class _NoNumberTaken(MemoryLedger):
+    def _must_be_free(self, row: Call, call: Call) -> None:
+        pass
+
+
+class _NoNews(MemoryLedger):
+    def _has_news(self, row: Call, call: Call) -> bool:
+        return False
+
+
+class _LastWins(MemoryLedger):
+    def _fold(self, row: Call | None, message: Message, now: float) -> Call:
+        folded = super()._fold(row, message, now)
+        result = message.event.result
+        return folded if row is None or result is None else replace(folded, result=result)
+
+
+class _HolderWins(MemoryLedger):
+    def _as_worked(self, row: Call, call: Call) -> Call:
+        return replace(call, due_at=row.due_at)
+
+
+class _ClosesAll(MemoryLedger):
+    def _is_stood_on(self, row: Call, uid: str) -> bool:
+        return False
+
+
+class _DeafToDeclines(MemoryLedger):
+    def _mark(self, uid: str, state: LeadState, known_at: float) -> None:
+        super()._mark(uid, LeadState.OPEN if state is LeadState.DECLINED else state, known_at)
+
+
+async def _no_intent(self: AddCallUseCase, call: Call, creation: Creation) -> Call:
+    return call
+
+
+_not_created = AddCallUseCase._not_created
+
+
+async def _sure(self: AddCallUseCase, call: Call, intent: Intent, error: KommoError) -> Call | None:
+    if isinstance(error, OutcomeUnknown):
+        error = TransientError(error.reason)
+    return await _not_created(self, call, intent, error)
+
+
+async def _sure_of_tasks(self: AddCallUseCase, call: Call, intent: Intent, error: KommoError) -> Call | None:
+    if intent is Intent.ADD_TASK and isinstance(error, OutcomeUnknown):
+        error = TransientError(error.reason)
+    return await _not_created(self, call, intent, error)
+
+
+MUTATIONS = (
+    Mutation(name="a plan without doubts", plan=_no_doubts),
+    Mutation(name="no doubt_wait", plan=_no_doubt_wait),
+    Mutation(name="one look is enough", plan=_one_look),
+    Mutation(name="the old entry is not left", plan=_no_leave),
+    Mutation(name="an entry never moves", plan=_no_move),
+    Mutation(name="an entry is never amended", plan=_no_amend),
+    Mutation(name="recordings are never deleted", plan=_no_delete),
+    Mutation(name="the incoming lead is not looked at in the end", plan=_no_last_check),
+    Mutation(name="Kommo is never asked again who has the number", plan=_no_second_poll),
+    Mutation(name="a claim without leases", ledger=_NoLeases),
+    Mutation(name="a save by anybody", ledger=_NoTokens),
+    Mutation(name="a save without NumberTaken", ledger=_NoNumberTaken),
+    Mutation(name="a release that ignores news", ledger=_NoNews),
+    Mutation(name="a fold that is no join", ledger=_LastWins),
+    Mutation(name="the holder overwrites what was reported", ledger=_HolderWins),
+    Mutation(name="an incoming lead is closed while others stand on it", ledger=_ClosesAll),
+    Mutation(name="nobody hears of declined incoming leads", ledger=_DeafToDeclines),
+    Mutation(name="no intent on disk", methods=(("_intend", _no_intent),)),
+    Mutation(name="no answer means not done", methods=(("_not_created", _sure),)),
+    Mutation(name="no answer means no task", methods=(("_not_created", _sure_of_tasks),)),
+)
