@@ -53,6 +53,12 @@ def tell(seed: int, ledger: Callable[[], Ledger] = MemoryLedger) -> str:
     return "\n".join(lines)
 
 
+def told_of(story: Story) -> str:
+    """Return what happens in a story."""
+    world, words = _played(World(story, telling=True))
+    return "\n".join([*(world.lines or ()), *(f"==> {word}" for word in words)])
+
+
 def check_all(seeds: Iterable[int], ledger: str = "memory") -> list[Finding]:
     """Play seeds, one after another; return those that break something."""
     return [finding for seed in seeds if (finding := check(seed, LEDGERS[ledger])) is not None]
