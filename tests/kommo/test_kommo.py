@@ -1,7 +1,5 @@
 """KommoAccount against the stand-in: entries are made, found again and amended."""
 
-import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -26,13 +24,10 @@ from calllogd.errors import (
     TransientError,
 )
 from calllogd.kommo import kommo as module
-from calllogd.kommo.api import Api
 from calllogd.kommo.kommo import Kommo, KommoAccount
-from calllogd.kommo.limiter import Limiter
-from calllogd.kommo.words import Words
 from calllogd.ports import Crm
 from calllogd.sandbox import Account, Card, Fault, SandboxKommo
-from tests.fakes import ACCOUNT, START, ManualClock, link_of
+from tests.fakes import ACCOUNT, START, ManualClock
 
 PHONE = "+12125550123"
 CALL = Call(
@@ -60,23 +55,6 @@ LONGER = replace(CALL, facts=replace(CALL.facts, outcome=Outcome(CallStatus.ANSW
 
 async def nothing() -> None:
     return None
-
-
-@pytest.fixture
-async def crm(kommo: SandboxKommo) -> AsyncIterator[KommoAccount]:
-    api = Api(
-        base_url=kommo.url,
-        access_token="sandbox-token",
-        limiters=[Limiter(0, monotonic=time.monotonic)],
-        timeout_s=5,
-        turn_s=1,
-    )
-    crm = KommoAccount(
-        api=api, words=Words(source="calllogd", region="US", extensions={"101": 111}, link=link_of)
-    )
-    await crm.open()
-    yield crm
-    await crm.close()
 
 
 @pytest.fixture

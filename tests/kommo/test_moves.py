@@ -1,7 +1,5 @@
 """Notes, moves, tasks, incoming leads and batches, against the stand-in over real HTTP."""
 
-import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -24,10 +22,7 @@ from calllogd.domain.call import (
     Todo,
 )
 from calllogd.errors import Gone, KommoError, NobodyHasNumber, OutcomeUnknown, PermanentError
-from calllogd.kommo.api import Api
 from calllogd.kommo.kommo import KommoAccount
-from calllogd.kommo.limiter import Limiter
-from calllogd.kommo.words import Words
 from calllogd.ports import Answer
 from calllogd.sandbox import Account, Card, Fault, SandboxKommo
 from tests.fakes import ACCOUNT, START, link_of
@@ -44,22 +39,6 @@ def call(call_id: str = "c1", phone: str = PHONE) -> Call:
 
 async def nothing() -> None:
     return None
-
-
-@pytest.fixture
-async def crm(kommo: SandboxKommo) -> AsyncIterator[KommoAccount]:
-    api = Api(
-        base_url=kommo.url,
-        access_token="sandbox-token",
-        limiters=[Limiter(0, monotonic=time.monotonic)],
-        timeout_s=5,
-        turn_s=1,
-    )
-    words = Words(source="calllogd", region="US", extensions={"101": 111}, link=link_of)
-    crm = KommoAccount(api=api, words=words)
-    await crm.open()
-    yield crm
-    await crm.close()
 
 
 @pytest.fixture
