@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from calllogd.domain.call import Call, CallKey, EntityRef, EntityType, Entry, IncomingLead, LeadState
 from calllogd.domain.phone import tail
@@ -25,6 +26,9 @@ PAGE = 250
 PAGES = 20
 """Pages that are searched for an entry before it is said that there are too many to tell."""
 
+GIVE_TRIES = 3
+"""How often a number is added to a card that does not show it afterwards."""
+
 _SEARCHED = (EntityType.LEADS, EntityType.CONTACTS, EntityType.COMPANIES)
 
 
@@ -34,6 +38,7 @@ class KommoAccount:
     def __init__(self, *, api: Api, words: Words) -> None:
         self._api = api
         self._words = words
+        self._giving: WeakValueDictionary[EntityRef, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self) -> None:
         """Prepare for requests."""
@@ -222,12 +227,19 @@ class KommoAccount:
             await self._api.post(f"api/v4/{to.kind.value}/{to.id}/link", link)
 
     async def _give_number(self, phone: str, to: EntityRef) -> None:
+        """Add a number to those of a contact or company, which Kommo replaces as a whole.
+
+        One at a time, and looked at again afterwards, for another process may be adding another number.
+        """
         path = f"api/v4/{to.kind.value}/{to.id}"
-        values = phone_values((await self._api.get(path)).body)
-        if any(tail(value["value"]) == tail(phone) for value in values):
-            return
-        fields = [{"field_code": "PHONE", "values": [*values, {"value": phone, "enum_code": "WORK"}]}]
-        await self._api.patch(path, {"custom_fields_values": fields})
+        async with self._giving.setdefault(to, asyncio.Lock()):
+            for _ in range(GIVE_TRIES):
+                values = phone_values((await self._api.get(path)).body)
+                if any(tail(value["value"]) == tail(phone) for value in values):
+                    return
+                fields = [{"field_code": "PHONE", "values": [*values, {"value": phone, "enum_code": "WORK"}]}]
+                await self._api.patch(path, {"custom_fields_values": fields})
+        raise TransientError(f"the number does not stay on {to.kind.value} {to.id}")
 
     async def _with_note(self, call: Call, entry: Entry) -> Entry:
         """Return the entry of an incoming lead with the id of its call note, which Kommo does not tell."""

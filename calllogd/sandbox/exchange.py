@@ -42,6 +42,8 @@ class MishapKind(StrEnum):
 
 
 NEEDED: Final = {MishapKind.SLOW: "seconds", MishapKind.STALL: "seconds", MishapKind.LARGE: "size"}
+OF_THE_BODY: Final = frozenset({MishapKind.HALF, MishapKind.STALL, MishapKind.LARGE})
+"""Who asks for the header only meets none of these."""
 JSON_TYPES: Final[dict[str, tuple[type, ...]]] = {
     "kind": (str,),
     "name": (str,),
@@ -149,7 +151,7 @@ class Recordings:
         name = request.match_info["name"]
         record = FetchRecord(at=self._now(), method=request.method, name=name)
         self.requests.append(record)
-        mishap = self._take(name)
+        mishap = self._take(name, only_header=request.method == "HEAD")
         record.mishap = None if mishap is None else mishap.kind
         made = sound(name, self.seconds)
         if made is None:
@@ -161,9 +163,10 @@ class Recordings:
         record.status = sent.status
         return sent
 
-    def _take(self, name: str) -> Mishap | None:
+    def _take(self, name: str, *, only_header: bool) -> Mishap | None:
         for armed in self._armed:
-            if armed.mishap.name in {None, name} and armed.left != 0:
+            spared = only_header and armed.mishap.kind in OF_THE_BODY
+            if armed.mishap.name in {None, name} and armed.left != 0 and not spared:
                 armed.left = None if armed.left is None else armed.left - 1
                 return armed.mishap
         return None

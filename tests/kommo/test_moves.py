@@ -1,5 +1,6 @@
 """Notes, moves, tasks, incoming leads and batches, against the stand-in over real HTTP."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -130,6 +131,13 @@ async def test_the_callers_number_goes_to_the_chosen_contact_once(
     for _ in range(2):
         await crm.hand_over(call(), 1, ref(kim))
     assert [number.text for number in kim.phones] == ["+12125550999", PHONE]
+
+
+async def test_numbers_that_are_given_at_once_are_all_there(crm: KommoAccount, account: Account) -> None:
+    kim = account.add_contact("Kim", [])
+    phones = [f"+1212555010{number}" for number in range(6)]
+    await asyncio.gather(*(crm.hand_over(call(phone, phone), 1, ref(kim)) for phone in phones))
+    assert sorted(number.text for number in kim.phones) == phones
 
 
 async def test_the_caller_is_linked_to_the_chosen_lead(crm: KommoAccount, account: Account) -> None:

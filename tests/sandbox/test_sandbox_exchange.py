@@ -53,9 +53,12 @@ async def test_an_mp3_is_a_tag_and_whole_frames(
 
 
 async def test_head_tells_the_length(exchange: SandboxExchange, client: aiohttp.ClientSession) -> None:
+    exchange.add(Mishap("half", times=1))
     async with client.head(exchange.recording_url("c1.mp3")) as answer:
         assert answer.content_length == len(exchange.bytes_of("c1.mp3"))
     assert [(it.method, it.name, it.status) for it in exchange.requests] == [("HEAD", "c1.mp3", 200)]
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await fetch(client, exchange.recording_url("c1.mp3"))
 
 
 @pytest.mark.parametrize("name", ["c1.ogg", "c1", ".mp3"])

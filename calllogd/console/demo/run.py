@@ -1,38 +1,36 @@
 """The demo from its first call to the table of promises."""
 
 import asyncio
-import random
+import json
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
-from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
-from calllogd.console.demo.plays import ACCOUNT, APPEARING, APPEARS, CHAOS, OTHER_ACCOUNT, PLAYS, Play, crowd
-from calllogd.console.demo.promises import FINAL, Counted, count
-from calllogd.console.demo.stage import Stage, command, environment, stage
+from calllogd.console.demo.acts import Company
+from calllogd.console.demo.messages import widget_headers
+from calllogd.console.demo.plays import ACCOUNT, GARDEN, SECTIONS, Play, crowd
+from calllogd.console.demo.promises import count, is_over, tried
+from calllogd.console.demo.showing import calls_table, console, promises_table
+from calllogd.console.demo.stage import Stage, command, stage
 from calllogd.console.exits import EX_FAILED, EX_INTERRUPTED, EX_OK
 from calllogd.console.parts import ledger
-from calllogd.console.words import out, place
+from calllogd.console.words import PIPE_WIDTH, out
 from calllogd.database.voip_calls import LedgerOfCalls
 from calllogd.domain.call import Call, CallKey, CallState
 
 SETTLE_S = 50.0
 """How long the demo waits for every call to come to its end."""
 
-BETWEEN_S = 0.2
-"""Pause between calls: keeps each fault on the call that it is for, and lets one watch."""
+SHOW_S = 0.1
 
-RATE, CHAOS_RATE = 7, 25
-CROWD = 60
-KILLS = 5
-
-_COLOURS = {CallState.LOGGED: "green", CallState.IN_DOUBT: "yellow", CallState.FAILED: "red"}
+RATE, CHAOS_RATE = 7, 40
+EACH = 8
 
 
 def run(*, chaos: bool, keep: bool) -> int:
@@ -47,17 +45,18 @@ async def _run(*, chaos: bool, keep: bool) -> int:
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    plays = [*PLAYS, *crowd(CROWD)] if chaos else list(PLAYS)
+    sections = [*SECTIONS, list(crowd(EACH))] if chaos else SECTIONS
+    plays = list(chain.from_iterable(sections))
     with tempfile.TemporaryDirectory(prefix="calllogd-demo-") as folder:
         async with stage(Path(folder), rate=CHAOS_RATE if chaos else RATE) as on:
             out(f"calllogd at {on.url}, a stand-in of Kommo at {on.kommo.url}, all files in {folder}\n")
             async with ledger(on.settings) as calls:
                 began = time.monotonic()
-                found = await _play(on, calls, plays, chaos=chaos)
+                found = await _play(on, calls, sections, chaos=chaos)
                 took_s = time.monotonic() - began
-                intruded = await on.sent(PLAYS[0], OTHER_ACCOUNT)
-                counted = count(on, found, plays, intruded=int(intruded))
-            _show_promises(on, counted, found, took_s)
+                counted = count(on, found, plays, await tried(on, plays))
+            console(PIPE_WIDTH).print(promises_table(counted))
+            _sum_up(on, found, took_s)
             if keep:
                 await _keep(on)
             code = on.daemon.stop()
@@ -67,104 +66,38 @@ async def _run(*, chaos: bool, keep: bool) -> int:
 
 
 async def _play(
-    on: Stage, calls: LedgerOfCalls, plays: Sequence[Play], *, chaos: bool
+    on: Stage, calls: LedgerOfCalls, sections: Sequence[Sequence[Play]], *, chaos: bool
 ) -> dict[CallKey, Call]:
-    """Send everything and show the ledger until all has come to an end; return the calls as they are then."""
-    doing = [asyncio.create_task(_send(on, plays, chaos=chaos)), asyncio.create_task(_appear(on, calls))]
-    if chaos:
-        doing.append(asyncio.create_task(_kill(on)))
-    console = Console()
+    """Play everything and show the ledger until all has come to an end; return the calls as they are then."""
+    plays = list(chain.from_iterable(sections))
+    playing = asyncio.create_task(Company(on, calls, chaos=chaos).play(plays))
+    shown = console(PIPE_WIDTH)
     found: dict[CallKey, Call] = {}
     try:
-        with Live(console=console, refresh_per_second=10, transient=False, auto_refresh=False) as live:
+        with Live(console=shown, transient=False, auto_refresh=False) as live:
             until = time.monotonic() + SETTLE_S
             while time.monotonic() < until:
-                found = await _calls(calls, len(plays))
-                if console.is_terminal:
-                    live.update(_table(plays, found), refresh=True)
-                ended = all(play.key in found and found[play.key].state in FINAL for play in plays)
-                if ended and all(task.done() for task in doing):
+                done = playing.done()
+                found = {call.key: call for call in await calls.listing(limit=len(plays) + 1)}
+                if shown.is_terminal:
+                    live.update(calls_table(on.kommo, sections, found), refresh=True)
+                if done and all(play.key in found and _rests(found[play.key]) for play in plays):
                     break
-                await asyncio.sleep(0.1)
-            live.update(_table(plays, found), refresh=True)
+                await asyncio.sleep(SHOW_S)
+            live.update(calls_table(on.kommo, sections, found), refresh=True)
     finally:
-        for task in doing:
-            task.cancel()
-        results = await asyncio.gather(*doing, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
+        playing.cancel()
+        (result,) = await asyncio.gather(playing, return_exceptions=True)
+    if isinstance(result, Exception):
+        raise result
     return found
 
 
-async def _send(on: Stage, plays: Sequence[Play], *, chaos: bool) -> None:
-    """Post the webhooks: one call after the other, or with chaos all at once."""
-    if chaos:
-        for fault in CHAOS:
-            on.kommo.faults.add(fault)
-        await asyncio.gather(*(on.send(play) for play in plays for _ in range(play.sent)))
-        return
-    for play in plays:
-        if play.fault is not None:
-            on.kommo.faults.add(play.fault)
-        await asyncio.gather(*(on.send(play) for _ in range(play.sent)))
-        await asyncio.sleep(BETWEEN_S)
+def _rests(call: Call) -> bool:
+    return call.state is CallState.FAILED or is_over(call)
 
 
-async def _appear(on: Stage, calls: LedgerOfCalls) -> None:
-    """Create a contact with the number that was dialled, and retry its call: the slow poll takes a minute."""
-    while (call := await calls.get(APPEARS)) is None or call.state is not CallState.AWAITING_CONTACT:
-        await asyncio.sleep(0.1)
-    on.kommo.account(ACCOUNT).add_contact("Eve, who appeared later", phones=[APPEARING])
-    line = command("retry", "--config", str(on.daemon.config), str(ACCOUNT), APPEARS.call_id)
-    process = await asyncio.create_subprocess_exec(
-        *line, stdout=asyncio.subprocess.DEVNULL, env=environment()
-    )
-    await process.wait()
-
-
-async def _kill(on: Stage) -> None:
-    for _ in range(KILLS):
-        await asyncio.sleep(random.uniform(0.2, 1.5))  # noqa: S311  any moment will do
-        await asyncio.to_thread(on.daemon.kill)
-        on.daemon.start()
-        await on.ready()
-
-
-async def _calls(calls: LedgerOfCalls, number: int) -> dict[CallKey, Call]:
-    return {call.key: call for call in await calls.listing(limit=number + 1)}
-
-
-def _table(plays: Sequence[Play], found: dict[CallKey, Call]) -> Table:
-    """Return the calls as they are now; of a crowd only how many are in which state."""
-    table = Table(header_style="bold", expand=False)
-    for column in ("what happens", "call", "state", "stands on"):
-        table.add_column(column)
-    crowded: dict[CallState, int] = {}
-    for play in plays:
-        call = found.get(play.key)
-        if play.call_id.startswith("crowd-"):
-            if call is not None:
-                crowded[call.state] = crowded.get(call.state, 0) + 1
-            continue
-        state = "" if call is None else call.state.value
-        where = "" if call is None or call.entry is None else place(call.entry)
-        table.add_row(
-            play.shows, play.call_id, state, where, style=_COLOURS.get(call.state) if call else None
-        )
-    for state, number in crowded.items():
-        table.add_row("a crowd calls at once", f"{number} calls", state.value, "", style=_COLOURS.get(state))
-    return table
-
-
-def _show_promises(on: Stage, counted: Sequence[Counted], found: dict[CallKey, Call], took_s: float) -> None:
-    table = Table(title="\nThe promises", title_justify="left", header_style="bold")
-    for column in ("promise", "counted", "held"):
-        table.add_column(column)
-    for promise in counted:
-        style = "green" if promise.held else "red"
-        table.add_row(promise.promise, promise.counted, "yes" if promise.held else "NO", style=style)
-    Console().print(table)
+def _sum_up(on: Stage, found: dict[CallKey, Call], took_s: float) -> None:
     faults = sum(number for name, number in on.kommo.counters.items() if name.startswith("fault:"))
     out(
         f"{len(found)} calls in {took_s:.1f} s with {on.kommo.counters['requests']} requests to Kommo,"
@@ -174,18 +107,10 @@ def _show_promises(on: Stage, counted: Sequence[Counted], found: dict[CallKey, C
 
 async def _keep(on: Stage) -> None:
     """Leave everything running until Ctrl-C."""
-    account = on.settings.accounts[ACCOUNT]
     on.kommo.faults.clear()
-    out(
-        f"\nIt goes on running until Ctrl-C. Send a call of your own:\n"
-        f"  curl -H 'Authorization: Bearer {account.generic.token}' {on.url}/voip/generic/{ACCOUNT} -d"
-        ' \'{"event": "call.ended", "call_id": "mine-1", "direction": "inbound", "phone": "+15550100200",'
-        ' "duration": 7, "status": "answered"}\'\n'
-        f"and look at it:\n"
-        f"  {' '.join(command('show', '--config', str(on.daemon.config), str(ACCOUNT), 'mine-1'))}\n"
-        f"  tail -f {on.settings.log.file}\n"
-        f"  curl '{on.kommo.url}/_sandbox/state?account_id={ACCOUNT}'"
-    )
+    sound = on.daemon.config.with_name("mine-1.mp3")
+    sound.write_bytes(on.kommo.recordings.bytes_of(sound.name))
+    out("\n".join(_lines(on, sound)))
     sys.stdout.flush()
     try:
         await asyncio.Event().wait()
@@ -194,3 +119,27 @@ async def _keep(on: Stage) -> None:
         task = asyncio.current_task()
         if task is not None:
             task.uncancel()
+
+
+def _lines(on: Stage, sound: Path) -> list[str]:
+    """Return what to try with a demo that goes on running."""
+    account = on.settings.accounts[ACCOUNT]
+    voip = f"-H 'Authorization: Bearer {account.generic.token}'"
+    widget = " ".join(f"-H '{name}: {value}'" for name, value in widget_headers(on.settings, ACCOUNT).items())
+    lead = next(lead for lead in on.kommo.account(ACCOUNT).leads if lead.name.text == GARDEN)
+    result = {"rev": 1, "text": "An offer is wanted", "entity": {"type": "leads", "id": lead.id}}
+    return [
+        "\nIt goes on running until Ctrl-C. Send a call of your own:",
+        f"  curl {voip} {on.url}/voip/generic/{ACCOUNT} -d"
+        ' \'{"event": "call.ended", "call_id": "mine-1", "direction": "inbound", "phone": "+15550100200",'
+        ' "duration": 7, "status": "answered"}\'',
+        "upload its recording, as the VoIP service does:",
+        f"  curl {voip} -H 'Content-Type: audio/mpeg' -T {sound}"
+        f" {on.url}/voip/generic/{ACCOUNT}/recordings/mine-1",
+        f"save its result, as the widget does: here the call moves to the lead {GARDEN}:",
+        f"  curl -X PUT {widget} {on.url}/widget/v1/calls/mine-1/result -d '{json.dumps(result)}'",
+        "and look at it:",
+        f"  {' '.join(command('show', '--config', str(on.daemon.config), str(ACCOUNT), 'mine-1'))}",
+        f"  tail -f {on.settings.log.file}",
+        f"  curl '{on.kommo.url}/_sandbox/state?account_id={ACCOUNT}'",
+    ]

@@ -11,13 +11,27 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
 
 from calllogd.config import Settings, load
 from calllogd.config.reader import ENVIRONMENT
-from calllogd.console.demo.plays import ACCOUNT, KNOWN, OTHER_ACCOUNT, Play
+from calllogd.console.demo.messages import Message
+from calllogd.console.demo.plays import (
+    ACCOUNT,
+    COMPANY,
+    CONTACT_WAIT_S,
+    DORA,
+    GARDEN,
+    HAS_LEAD,
+    KNOWN,
+    OTHER_ACCOUNT,
+    ROOF,
+    Act,
+)
+from calllogd.console.parts import webhook_secrets
 from calllogd.domain.call import CallKey
 from calllogd.errors import CalllogdError
 from calllogd.sandbox import SandboxKommo
@@ -25,6 +39,7 @@ from calllogd.sandbox import SandboxKommo
 READY_S = 15.0
 STOP_S = 15.0
 SEND_S = 5.0
+AGAIN_S = 0.1
 
 _CONFIG = """\
 [http]
@@ -35,8 +50,11 @@ url = "sqlite:///{folder}/calllogd.db"
 [kommo]
 rate = {rate}
 timeout = 1.5
+client_secret = "{client_secret}"
+redirect_uri = "http://127.0.0.1:{port}/oauth/callback"
 [policy]
 doubt_wait = 2
+contact_wait = {contact_wait}
 [recordings]
 path = "{folder}/recordings"
 keep_free_bytes = 0
@@ -88,13 +106,13 @@ class Daemon:
 
 @dataclass(slots=True)
 class Stage:
-    """A running demo: `accepted` are the calls that got a 202."""
+    """A running demo: `accepted` is what got a 2xx, and of which call."""
 
     settings: Settings
     kommo: SandboxKommo
     daemon: Daemon
     http: aiohttp.ClientSession
-    accepted: set[CallKey] = field(default_factory=set)
+    accepted: set[tuple[CallKey, Act]] = field(default_factory=set)
 
     @property
     def url(self) -> str:
@@ -107,34 +125,49 @@ class Stage:
         while time.monotonic() < until:
             with contextlib.suppress(aiohttp.ClientError):
                 async with self.http.get(f"{self.url}/readyz") as answer:
-                    if answer.status == 200:  # noqa: PLR2004
+                    if answer.status == HTTPStatus.OK:
                         return
             await asyncio.sleep(0.02)
         raise CalllogdError(f"the daemon did not become ready within {READY_S:.0f} s")
 
-    async def send(self, play: Play) -> None:
-        """Post a webhook until it is accepted, as a VoIP service does that retries."""
-        while not await self.sent(play, play.account_id):
-            await asyncio.sleep(0.1)
-        self.accepted.add(play.key)
+    async def hear_of_kommo(self) -> None:
+        """Have Kommo tell the daemon what happens in its accounts."""
+        secrets_of = await webhook_secrets(self.settings)
+        for account in self.kommo.accounts:
+            self.kommo.hook(account.id, f"{self.url}/kommo/{account.id}/{secrets_of.secret(account.id)}")
 
-    async def sent(self, play: Play, sender: int) -> bool:
-        """Post a webhook once with one account's token; return whether it was accepted."""
+    async def send(self, message: Message) -> None:
+        """Send a message until it is accepted; raises CalllogdError if it is refused."""
+        while (status := await self.sent(message)) >= HTTPStatus.MULTIPLE_CHOICES:
+            if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise CalllogdError(f"{message.act} of {message.key.call_id} was refused with HTTP {status}")
+            await asyncio.sleep(AGAIN_S)
+        self.accepted.add((message.key, message.act))
+
+    async def sent(self, message: Message) -> int:
+        """Send a message once; return the status of the answer, 503 if none came."""
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with self.http.post(
-                f"{self.url}/voip/generic/{play.account_id}",
-                json=play.event(),
-                headers={"Authorization": f"Bearer {self.settings.accounts[sender].generic.token}"},
-                timeout=aiohttp.ClientTimeout(total=SEND_S),
+            async with self.http.request(
+                message.method, self.url + message.path, headers=message.headers, data=message.body
             ) as answer:
-                return answer.status == 202  # noqa: PLR2004
-        return False
+                await answer.read()
+                return answer.status
+        return HTTPStatus.SERVICE_UNAVAILABLE
+
+    async def played(self, link: str) -> bytes | None:
+        """Return what a player gets who asks for all but the first byte; None if it is not that."""
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            async with self.http.get(link, headers={"Range": "bytes=1-"}) as answer:
+                sound = await answer.read()
+                return sound if answer.status == HTTPStatus.PARTIAL_CONTENT else None
+        return None
 
 
 @contextlib.asynccontextmanager
 async def stage(folder: Path, *, rate: int) -> AsyncIterator[Stage]:
     """Build the stage in a folder and start the daemon; kill what still runs in the end."""
-    async with SandboxKommo(rate=rate) as kommo, aiohttp.ClientSession() as http:
+    limit = aiohttp.ClientTimeout(total=SEND_S)
+    async with SandboxKommo(rate=rate) as kommo, aiohttp.ClientSession(timeout=limit) as http:
         _people(kommo)
         config = folder / "calllogd.toml"
         config.touch(mode=0o600)
@@ -144,6 +177,7 @@ async def stage(folder: Path, *, rate: int) -> AsyncIterator[Stage]:
         daemon.start()
         try:
             await built.ready()
+            await built.hear_of_kommo()
             yield built
         finally:
             if daemon.process is not None and daemon.process.poll() is None:
@@ -163,8 +197,10 @@ def environment() -> dict[str, str]:
 def _people(kommo: SandboxKommo) -> None:
     account = kommo.account(ACCOUNT, token=secrets.token_urlsafe(32))
     account.add_contact("Ann", phones=[KNOWN])
-    account.add_lead("Roof repair", contact=account.add_contact("Bob", phones=["+1 555 010 0300"]))
-    account.add_company("Acme", phones=["555 010 0400"])
+    account.add_lead(ROOF, contact=account.add_contact("Bob", phones=[HAS_LEAD]))
+    account.add_lead(GARDEN)
+    account.add_contact(DORA)
+    account.add_company("Acme", phones=[COMPANY])
     kommo.account(OTHER_ACCOUNT, token=secrets.token_urlsafe(32)).add_contact("Zoe", phones=[KNOWN])
 
 
@@ -175,7 +211,14 @@ def _config(folder: Path, kommo: SandboxKommo, rate: int) -> str:
         )
         for account in kommo.accounts
     ]
-    return _CONFIG.format(port=_free_port(), folder=folder, rate=rate) + "".join(accounts)
+    general = _CONFIG.format(
+        port=_free_port(),
+        folder=folder,
+        rate=rate,
+        client_secret=secrets.token_hex(32),
+        contact_wait=CONTACT_WAIT_S,
+    )
+    return general + "".join(accounts)
 
 
 def _free_port() -> int:
