@@ -138,6 +138,21 @@ class VoipCalls(Protocol):
         """
         ...
 
+    async def claim_many(self, keys: Sequence[CallKey], now: float, lease_s: float) -> Sequence[Call]:
+        """Return those of the calls that `claim` would, all with one write."""
+        ...
+
+    async def save_many(self, calls: Sequence[Call], now: float, lease_s: float) -> Sequence[Call]:
+        """Write like `save`, all with one write or none: raises LeaseLost if one is held no longer."""
+        ...
+
+    async def release_many(self, worked: Sequence[tuple[Call, Note]], now: float) -> Sequence[Call]:
+        """Write like `release`, all with one write; return those that stay held.
+
+        A call that is held no longer is left out: whoever holds it goes on from its doubt.
+        """
+        ...
+
     async def close_lead(self, call: Call, now: float) -> bool:
         """Mark the incoming lead that the call is leaving as declined, unless other calls stand on it.
 

@@ -1,10 +1,11 @@
 """The ledger of calls: the one port through which everybody reads and changes them."""
 
+import contextlib
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from calllogd.database.database import Database
 from calllogd.database.group_commit import Together
@@ -78,69 +79,66 @@ class LedgerOfCalls:
 
     async def claim(self, key: CallKey, now: float, lease_s: float) -> Call | None:
         """Return the call, held for `lease_s`; None if it is not due, held, or its account is paused."""
-        lease = Lease(token=secrets.token_hex(8), until=now + lease_s)
+        return next(iter(await self.claim_many([key], now, lease_s)), None)
 
-        def unit(connection: sqlite3.Connection) -> tuple[Call, Call] | None:
-            found = find(connection, key)
-            if found is None:
-                return None
-            number, call = found
-            if (
-                call.due_at is None
-                or call.due_at > now
-                or (call.lease is not None and call.lease.until > now)
-            ):
-                return None
-            if not _probe(connection, key.account_id, now, lease.until):
-                return None
-            held = replace(call, lease=lease)
-            if call.doubt is not None:
-                # Whoever sent the request is gone, and its answer with him.
-                held = replace(held, state=CallState.IN_DOUBT)
-            _write_worked(connection, number, held, held.due_at)
-            return call, held
+    async def claim_many(self, keys: Sequence[CallKey], now: float, lease_s: float) -> Sequence[Call]:
+        """Return those of the calls that `claim` would, all with one write."""
+
+        def unit(connection: sqlite3.Connection) -> Sequence[tuple[Call, Call]]:
+            claims = (_claim(connection, key, now, lease_s) for key in keys)
+            return [claimed for claimed in claims if claimed is not None]
 
         claimed = await self._database.write(unit)
-        if claimed is None:
-            return None
-        log_change(claimed[0], claimed[1], "the answer to a request was lost with its worker")
-        return claimed[1]
+        for before, held in claimed:
+            log_change(before, held, "the answer to a request was lost with its worker")
+        return [held for _, held in claimed]
 
     async def save(self, call: Call, now: float, lease_s: float, note: Note | None = None) -> Call:
         """Write what the holder did, extend the lease, and return the call as it is now.
 
         Raises LeaseLost and NumberTaken.
         """
+        return (await self._saved([(call, note)], now, lease_s))[0]
 
-        def unit(connection: sqlite3.Connection) -> tuple[Call, Call, bool]:
-            number, row = _must_hold(connection, call)
-            lease = replace(_lease(call), until=now + lease_s)
-            saved = _as_worked(row, replace(call, lease=lease))
-            if _is_new(saved.doubt, row.doubt):
-                must_be_free(connection, number, row, call)
-            _write_worked(connection, number, saved, row.due_at)
-            saved = write_lead(connection, number, row, saved, now)
-            return row, saved, _tell_note(connection, number, call.key, note, now)
-
-        before, saved, resumed = await self._database.write(unit)
-        self._log(before, saved, note, resumed=resumed)
-        return saved
+    async def save_many(self, calls: Sequence[Call], now: float, lease_s: float) -> Sequence[Call]:
+        """Write like `save`, all with one write or none."""
+        return await self._saved([(call, None) for call in calls], now, lease_s)
 
     async def release(self, call: Call, now: float, note: Note | None = None) -> Call | None:
         """Write like `save` and give the call back; when news came it stays held and is returned."""
+        written = await self._database.write(lambda connection: [_release(connection, call, now, note)])
+        return next(iter(self._still_held(written)), None)
 
-        def unit(connection: sqlite3.Connection) -> tuple[Call, Call, bool]:
-            number, row = _must_hold(connection, call)
-            saved = _as_worked(row, call)
-            if _told(row) == _told(call):
-                saved = replace(saved, lease=None, due_at=call.due_at)
-            _write_worked(connection, number, saved, saved.due_at)
-            saved = write_lead(connection, number, row, saved, now)
-            return row, saved, _tell_note(connection, number, call.key, note, now)
+    async def release_many(self, worked: Sequence[tuple[Call, Note]], now: float) -> Sequence[Call]:
+        """Write like `release`, all with one write; return those that stay held."""
 
-        before, saved, resumed = await self._database.write(unit)
-        self._log(before, saved, note, resumed=resumed)
-        return None if saved.lease is None else saved
+        def unit(connection: sqlite3.Connection) -> Sequence[_Written]:
+            written = []
+            for call, note in worked:
+                with contextlib.suppress(LeaseLost):
+                    written.append(_release(connection, call, now, note))
+            return written
+
+        return self._still_held(await self._database.write(unit))
+
+    async def _saved(
+        self, worked: Sequence[tuple[Call, Note | None]], now: float, lease_s: float
+    ) -> Sequence[Call]:
+        def unit(connection: sqlite3.Connection) -> Sequence[_Written]:
+            return [_save(connection, call, now, lease_s, note) for call, note in worked]
+
+        return self._logged(await self._database.write(unit))
+
+    def _still_held(self, written: Sequence["_Written"]) -> Sequence[Call]:
+        return [call for call in self._logged(written) if call.lease is not None]
+
+    def _logged(self, written: Sequence["_Written"]) -> Sequence[Call]:
+        """Log what changed; return the calls as they are now."""
+        for one in written:
+            log_change(one.before, one.after, "" if one.note is None else one.note.outcome)
+            if one.resumed:
+                log_resume(one.after.key.account_id)
+        return [one.after for one in written]
 
     async def close_lead(self, call: Call, now: float) -> bool:
         """Mark the incoming lead that the call is leaving as declined, unless others stand on it."""
@@ -332,10 +330,58 @@ class LedgerOfCalls:
         """Return the ids of all accounts that have calls."""
         return await self._database.read(lambda connection: list(_accounts(connection, "1")))
 
-    def _log(self, before: Call, after: Call, note: Note | None, *, resumed: bool) -> None:
-        log_change(before, after, "" if note is None else note.outcome)
-        if resumed:
-            log_resume(after.key.account_id)
+
+class _Written(NamedTuple):
+    """A row before and after it was written, and whether that ended a pause of its account."""
+
+    before: Call
+    after: Call
+    note: Note | None
+    resumed: bool
+
+
+def _claim(
+    connection: sqlite3.Connection, key: CallKey, now: float, lease_s: float
+) -> tuple[Call, Call] | None:
+    """Hold a call if it may be; return it before and after."""
+    lease = Lease(token=secrets.token_hex(8), until=now + lease_s)
+    found = find(connection, key)
+    if found is None:
+        return None
+    number, call = found
+    if call.due_at is None or call.due_at > now or (call.lease is not None and call.lease.until > now):
+        return None
+    if not _probe(connection, key.account_id, now, lease.until):
+        return None
+    held = replace(call, lease=lease)
+    if call.doubt is not None:
+        # Whoever sent the request is gone, and its answer with him.
+        held = replace(held, state=CallState.IN_DOUBT)
+    _write_worked(connection, number, held, held.due_at)
+    return call, held
+
+
+def _save(
+    connection: sqlite3.Connection, call: Call, now: float, lease_s: float, note: Note | None
+) -> _Written:
+    number, row = _must_hold(connection, call)
+    lease = replace(_lease(call), until=now + lease_s)
+    saved = _as_worked(row, replace(call, lease=lease))
+    if _is_new(saved.doubt, row.doubt):
+        must_be_free(connection, number, row, call)
+    _write_worked(connection, number, saved, row.due_at)
+    saved = write_lead(connection, number, row, saved, now)
+    return _Written(row, saved, note, _tell_note(connection, number, call.key, note, now))
+
+
+def _release(connection: sqlite3.Connection, call: Call, now: float, note: Note | None) -> _Written:
+    number, row = _must_hold(connection, call)
+    saved = _as_worked(row, call)
+    if _told(row) == _told(call):
+        saved = replace(saved, lease=None, due_at=call.due_at)
+    _write_worked(connection, number, saved, saved.due_at)
+    saved = write_lead(connection, number, row, saved, now)
+    return _Written(row, saved, note, _tell_note(connection, number, call.key, note, now))
 
 
 def _must_find(connection: sqlite3.Connection, key: CallKey) -> tuple[int, Call]:

@@ -12,23 +12,31 @@ from calllogd.web.recordings import play_recording, receive_recording
 from calllogd.web.voip import receive_event
 from calllogd.web.widget import announce_call, save_result, show_call, skip_result
 
-_CALL = "/widget/v1/calls/{call_id:[^/]+}"
+_CALL = "/v1/calls/{call_id:[^/]+}"
 """VoIP services put anything into their ids, braces too."""
 
 
 def make_app(desk: Desk) -> web.Application:
     """Return the application, whose handlers take what they need from the desk."""
-    app = web.Application(client_max_size=BODY_BYTES, middlewares=[problems, cors])
+    app = web.Application(client_max_size=BODY_BYTES, middlewares=[problems])
     app[DESK_KEY] = desk
-    app.on_response_prepare.append(add_headers)
     app.router.add_post("/voip/{provider}/{account_id}", receive_event)
     app.router.add_put("/voip/{provider}/{account_id}/recordings/{call_id:[^/]+}", receive_recording)
     app.router.add_get("/recordings/{token}", play_recording)
+    app.router.add_post("/kommo/{account_id}/{secret}", hear_kommo)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.add_subapp("/widget/", _make_widget(desk))
+    return app
+
+
+def _make_widget(desk: Desk) -> web.Application:
+    """Return what browsers may ask from Kommo's pages: it alone has to do with their origins."""
+    app = web.Application(client_max_size=BODY_BYTES, middlewares=[cors])
+    app[DESK_KEY] = desk
+    app.on_response_prepare.append(add_headers)
     app.router.add_put(_CALL, announce_call)
     app.router.add_get(_CALL, show_call, allow_head=False)
     app.router.add_put(f"{_CALL}/result", save_result)
     app.router.add_post(f"{_CALL}/skip", skip_result)
-    app.router.add_post("/kommo/{account_id}/{secret}", hear_kommo)
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
     return app

@@ -11,8 +11,6 @@ from aiohttp import web
 from calllogd.web.desk import DESK_KEY
 from calllogd.web.problems import Handler, problem
 
-PREFIX = "/widget/"
-
 _ANSWER = {"Access-Control-Expose-Headers": "retry-after, x-request-id"}
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST, PUT, OPTIONS",
@@ -24,8 +22,7 @@ _PREFLIGHT = {
 @web.middleware
 async def cors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer preflights; `add_headers` sees to all other answers."""
-    asks = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
-    if not asks or not request.path.startswith(PREFIX):
+    if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
         return await handler(request)
     with await request.app[DESK_KEY].services():
         if _known_origin(request) is None:
@@ -35,8 +32,6 @@ async def cors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Put the headers on an answer, of whatever kind, right before it is sent."""
-    if not request.path.startswith(PREFIX):
-        return
     # Also where the origin is refused: a cache must not give one page what another was answered.
     response.headers["Vary"] = "Origin"
     origin = _known_origin(request)

@@ -4,6 +4,7 @@ Whatever a method does to the ledger or to Kommo, it does in one instant in betw
 comes either before or after it.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -113,6 +114,32 @@ class Calls:
         self._tell("release", call.key, _said(call, note) + (", but there is news" if kept else ""))
         await self._return()
         return kept
+
+    async def claim_many(self, keys: Sequence[CallKey], now: float, lease_s: float) -> Sequence[Call]:
+        await self._reach()
+        claims = [self._scene.ledger.claim(key, now, lease_s) for key in keys]
+        for key, call in zip(keys, claims, strict=True):
+            self._tell("claim", key, "not to be had" if call is None else "got it")
+        await self._return()
+        return [call for call in claims if call is not None]
+
+    async def save_many(self, calls: Sequence[Call], now: float, lease_s: float) -> Sequence[Call]:
+        await self._reach()
+        saved = [self._scene.ledger.save(call, now, lease_s, None) for call in calls]
+        for call in saved:
+            self._tell("save", call.key, _said(call, None))
+        await self._return()
+        return saved
+
+    async def release_many(self, worked: Sequence[tuple[Call, Note]], now: float) -> Sequence[Call]:
+        await self._reach()
+        kept: list[Call | None] = []
+        for call, note in worked:
+            with contextlib.suppress(LeaseLost):
+                kept.append(self._scene.ledger.release(call, now, note))
+            self._tell("release", call.key, _said(call, note))
+        await self._return()
+        return [call for call in kept if call is not None]
 
     async def close_lead(self, call: Call, now: float) -> bool:
         await self._reach()

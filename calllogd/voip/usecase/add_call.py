@@ -1,6 +1,6 @@
 """Ledger to Kommo: perform what the plan says, until the call is done or has to wait."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from calllogd.domain.call import (
@@ -132,7 +132,7 @@ class AddCallUseCase:
         Raises LeaseLost when another worker has taken over, and StorageError when the ledger fails; the
         call is then due again when its lease is over.
         """
-        call = await self._claim(task.key)
+        call = await self._calls.claim(task.key, self._clock.now(), self._timing.lease)
         if call is not None:
             await self._finish(call)
 
@@ -142,8 +142,7 @@ class AddCallUseCase:
         Whatever remains of them after that is due, and is worked on one by one. Idempotent like `execute`,
         and raises the same.
         """
-        claimed = [await self._claim(key) for key in keys]
-        held = [call for call in claimed if call is not None]
+        held = await self._calls.claim_many(keys, self._clock.now(), self._timing.lease)
         batch = [call for call in held if plan(call, self._clock.now(), self._policy) == LogCall()]
         others = [call for call in held if call not in batch]
         if len(batch) > 1:
@@ -158,9 +157,6 @@ class AddCallUseCase:
                 trouble = trouble or error
         if trouble is not None:
             raise trouble
-
-    async def _claim(self, key: CallKey) -> Call | None:
-        return await self._calls.claim(key, self._clock.now(), self._timing.lease)
 
     async def _finish(self, call: Call) -> None:
         """Work on a call that is held until it is done or waits."""
@@ -228,6 +224,10 @@ class AddCallUseCase:
 
     async def _intend(self, call: Call, creation: Creation) -> Call:
         """Write to the ledger that a creating request is about to leave; return the call as it is then."""
+        return await self._hold_on(self._doubted(call, creation))
+
+    def _doubted(self, call: Call, creation: Creation) -> Call:
+        """Return a call whose creating request is about to leave."""
         doubt = Doubt(
             intent=creation.intent,
             over_at=self._clock.now() + self._timing.lease,
@@ -236,14 +236,18 @@ class AddCallUseCase:
             lead_uid=creation.lead_uid,
             todo=creation.todo,
         )
-        return await self._hold_on(replace(call, doubt=doubt))
+        return replace(call, doubt=doubt)
 
     async def _hold_on(self, call: Call) -> Call:
         """Write the call and extend its lease; raises LeaseLost unless it outlives the request to come."""
         held = await self._save(call)
-        if held.lease is None or self._clock.now() + self._timing.request >= held.lease.until:
-            raise LeaseLost("the lease does not outlive the request")
+        self._must_outlive_request([held])
         return held
+
+    def _must_outlive_request(self, held: Sequence[Call]) -> None:
+        ends_at = self._clock.now() + self._timing.request
+        if any(call.lease is None or ends_at >= call.lease.until for call in held):
+            raise LeaseLost("the lease does not outlive the request")
 
     async def _created(self, call: Call, answer: Answer, creation: Creation, revision: int) -> Call | None:
         """Record what a creating request made."""
@@ -284,18 +288,18 @@ class AddCallUseCase:
 
     async def _log_together(self, batch: Sequence[Call]) -> list[Call]:
         """Log calls with one request; return those that are still held."""
-        held = list(batch)
-
+        held: Sequence[Call] = batch
         creation = Creation(intent=Intent.LOG_CALL, send=self._crm.log_call)
 
         async def intend() -> None:
-            for place, call in enumerate(batch):
-                held[place] = await self._intend(call, creation)
+            nonlocal held
+            doubted = [self._doubted(call, creation) for call in batch]
+            held = await self._calls.save_many(doubted, self._clock.now(), self._timing.lease)
+            self._must_outlive_request(held)
 
+        became: Mapping[CallKey, Answer | KommoError]
         try:
             became = await self._crm.log_calls(batch, intend)
-        except OutcomeUnknown as error:
-            became = {call.key: error for call in batch}
         except PermanentError as error:
             # One of them is at fault, and none was made: each has to show for itself.
             note = Note(what="log_calls", outcome=error.reason, request_id=error.request_id)
@@ -304,14 +308,28 @@ class AddCallUseCase:
                 for call in held
             ]
         except KommoError as error:
-            became = {call.key: error for call in batch}
+            became = dict.fromkeys((call.key for call in batch), error)
+        return await self._sort_out(list(zip(held, batch, strict=True)), became)
+
+    async def _sort_out(
+        self, sent: Sequence[tuple[Call, Call]], became: Mapping[CallKey, Answer | KommoError]
+    ) -> list[Call]:
+        """Record what became of the calls of a batch, as they are and as they were sent."""
         left: list[Call | None] = []
-        for call, sent in zip(held, batch, strict=True):
+        done: list[tuple[Call, Note]] = []
+        for call, as_sent in sent:
             answer = became[call.key]
             if isinstance(answer, KommoError):
                 left.append(await self._not_created(call, Intent.LOG_CALL, answer))
-            else:
-                left.append(await self._created(call, answer, creation, sent.revision))
+                continue
+            logged, note = self._with_entry(call, answer, as_sent.revision, Intent.LOG_CALL.value)
+            match plan(logged, self._clock.now(), self._policy):
+                case Finish(state):
+                    done.append((replace(logged, state=state, due_at=None), note))
+                case _:
+                    left.append(await self._save(logged, note))
+        if done:
+            left.extend(await self._calls.release_many(done, self._clock.now()))
         return [call for call in left if call is not None]
 
     async def _put_on(self, call: Call, on: EntityRef, lead_uid: str | None, reason: str) -> Call | None:
@@ -488,6 +506,12 @@ class AddCallUseCase:
         self, call: Call, answer: Answer, revision: int, what: str, reason: str = ""
     ) -> Call | None:
         """Record the entry that stands in Kommo, with all that was known at `revision`."""
+        return await self._settle(*self._with_entry(call, answer, revision, what, reason))
+
+    def _with_entry(
+        self, call: Call, answer: Answer, revision: int, what: str, reason: str = ""
+    ) -> tuple[Call, Note]:
+        """Return the call with the entry that stands in Kommo, and the line of its story."""
         entry = answer.entry
         outcome = f"{_where(entry)}: {reason}" if reason else _where(entry)
         note = Note(what=what, outcome=outcome, request_id=answer.request_id, answered=True)
@@ -495,7 +519,7 @@ class AddCallUseCase:
         lead = call.lead
         if entry is not None and entry.lead_uid is not None and entry.note_id is None:
             lead = _opened(entry, self._clock.now())
-        call = replace(
+        entered = replace(
             call,
             entry=entry,
             lead=lead,
@@ -506,7 +530,7 @@ class AddCallUseCase:
             attempts=0,
             last_error=None,
         )
-        return await self._settle(call, note)
+        return entered, note
 
     async def _settle(self, call: Call, note: Note) -> Call | None:
         """Write what was done, and give the call back at once if that was all."""
