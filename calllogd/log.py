@@ -5,6 +5,7 @@ Every line has `ts`, `level` and `event`. Lines about a call have `account_id` a
 docs/operators.md lists the events.
 """
 
+import contextlib
 import json
 import logging
 import re
@@ -103,7 +104,9 @@ class _File(WatchedFileHandler):
             self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(self.format(record) + "\n")
+        # With both full there is nowhere left to say it; whoever logs must not suffer for that.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(self.format(record) + "\n")
 
 
 class _Lines(logging.Formatter):

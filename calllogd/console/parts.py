@@ -52,6 +52,7 @@ class Parts:
 
     settings: Settings
     clock: SystemClock
+    timing: Timing
     database: Database
     calls: LedgerOfCalls
     queue: Queue
@@ -141,6 +142,7 @@ async def _built(settings: Settings, database: Database, opened: AsyncExitStack)
     return Parts(
         settings=settings,
         clock=clock,
+        timing=timing,
         database=database,
         calls=calls,
         queue=queue,

@@ -22,6 +22,9 @@ from calllogd.web.desk import Desk, KommoServices, RecordingServices, Services, 
 from calllogd.web.tokens import WidgetTokens
 
 SWEEP_S = 1.0
+SET_BACK_S = 5.0
+"""A clock that is slewed may lose so much between two sweeps."""
+
 CHECKPOINT_S = 0.25
 HEALTH_S = 5.0
 CLOSE_HTTP_S = 2.0
@@ -166,8 +169,16 @@ async def _watch(built: Parts, asked: asyncio.Queue[Asked]) -> Asked:
 
 async def _sweep(built: Parts) -> None:
     """Ring for every due call that nobody holds: at the start, and for rings and times to come ever after."""
+    loop = asyncio.get_running_loop()
+    ran_at = await built.calls.newest_arrival()
+    began = loop.time()
     while True:
         try:
+            # What the clock should show at least, had nobody set it back; at the start, since the last call.
+            if built.clock.now() < ran_at + loop.time() - began - SET_BACK_S:
+                number = await built.calls.clock_was_set_back(built.clock.now(), built.timing.lease)
+                _log.warning("the clock was set back: %d waiting call(s) are looked at again", number)
+            ran_at, began = built.clock.now(), loop.time()
             await built.worker.sweep()
         except StorageError as error:
             _log.error("the ledger cannot be swept: %s", error)

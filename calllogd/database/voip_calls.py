@@ -35,6 +35,15 @@ _DUE = (
     " AND due_at <= ? AND (lease_until IS NULL OR lease_until <= ?) ORDER BY due_at LIMIT ?"
 )
 
+_PAUSES_BACK = "UPDATE pauses SET probe_at = min(probe_at, ?1), tried_at = min(tried_at, ?1)"
+_LEADS_BACK = "UPDATE incoming_leads SET known_at = ?1 WHERE known_at > ?1"
+_CALLS_BACK = (
+    "UPDATE calls SET due_at = min(due_at, ?1), lease_until = min(lease_until, ?2),"
+    " intent_over_at = min(intent_over_at, ?2), looked_at = NULL, nobody_at = min(nobody_at, ?1),"
+    " appeared_at = min(appeared_at, ?1), shaky_until = min(shaky_until, ?2)"
+    " WHERE due_at IS NOT NULL"
+)
+
 _RETRIABLE = (
     CallState.FAILED,
     CallState.EXPIRED,
@@ -198,6 +207,30 @@ class LedgerOfCalls:
                 connection.execute(
                     "UPDATE pauses SET probe_at = ?, tried_at = 0, probes = 0", (now,)
                 ).rowcount
+            )
+        )
+
+    async def clock_was_set_back(self, now: float, lease_s: float) -> int:
+        """Let nothing wait for times that the clock has been taken back from; return how many calls are due.
+
+        What waits is due now, and the plan says anew how long it has to wait. Moments that lie in the future
+        count as now, leases and requests under way as begun now; what was searched is searched again.
+        """
+
+        def unit(connection: sqlite3.Connection) -> int:
+            connection.execute(_PAUSES_BACK, (now,))
+            connection.execute(_LEADS_BACK, (now,))
+            return connection.execute(_CALLS_BACK, (now, now + lease_s)).rowcount
+
+        return await self._database.write(unit)
+
+    async def newest_arrival(self) -> float:
+        """Return the Unix second in which the newest call was heard of, 0 without calls."""
+        return await self._database.read(
+            lambda connection: float(
+                connection.execute(
+                    "SELECT coalesce((SELECT arrived_at FROM calls ORDER BY id DESC LIMIT 1), 0)"
+                ).fetchone()[0]
             )
         )
 

@@ -238,7 +238,8 @@ class Call:
     `revision` grows with every change of what should stand in Kommo.
 
     Worked, by the holder of the lease: `entry`; `leaving`, the entry that it replaces and that has not been
-    cleared away yet; `task_id`, the manager's task; `written_revision`, what the entry carries; `due_at`,
+    cleared away yet; `task_id`, the manager's task; `written_revision`, what the entry carries;
+    `shaky_until`, until when Kommo may still carry out an amendment whose answer is not on disk; `due_at`,
     when the call is to be looked at next, None: never by itself; `doubt`; `nobody_at`, when Kommo last said
     that nobody has the number, and `asked`, how often; `declined`, that a person declined the incoming lead
     on which the entry stood; `attempts`, the failed tries since the last success.
@@ -257,6 +258,7 @@ class Call:
     entry: Entry | None = None
     leaving: Entry | None = None
     task_id: int | None = None
+    shaky_until: float | None = None
     state: CallState = CallState.PENDING
     revision: int = 1
     written_revision: int = 0

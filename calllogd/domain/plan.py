@@ -152,6 +152,8 @@ def plan(call: Call, now: float, policy: Policy) -> Step:
     if call.doubt is not None and (step := _resolve(call.doubt, now, policy)) is not None:
         return step
     if call.entry is not None:
+        if call.leaving is not None:
+            return Leave(call.leaving, call.entry)
         return _keep(call, call.entry, now, policy)
     step = _place(call, now, policy)
     if isinstance(step, Finish) and call.recording.state in (RecordingState.EXPECTED, RecordingState.READY):
@@ -183,14 +185,14 @@ def _resolve(doubt: Doubt, now: float, policy: Policy) -> Step | None:
 
 def _keep(call: Call, entry: Entry, now: float, policy: Policy) -> Step:
     """Return the step for a call that stands in Kommo."""
-    if call.leaving is not None:
-        return Leave(call.leaving, entry)
+    if call.shaky_until is not None and now < call.shaky_until:
+        return Wait(CallState.LOGGED, call.shaky_until, "Kommo may still carry out an older amendment")
     lead = call.lead if call.lead is not None and call.lead.uid == entry.lead_uid else None
     if call.chosen is not None and call.chosen != entry.entity:
         return AddNote(call.chosen, None, "the manager chose it")
     if lead is not None and lead.state is LeadState.DECLINED:
         return LoseEntry()
-    if call.written_revision < call.revision:
+    if call.written_revision < call.revision or call.shaky_until is not None:
         return Amend()
     if call.result is not None and call.result.todo is not None and call.task_id is None:
         return AddTask(entry.entity)

@@ -1,8 +1,11 @@
 """One account's HTTP: its session, its turn, and what its answers mean."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, NoReturn
 
@@ -71,12 +74,16 @@ class Api:
         limiters: Sequence[Limiter],
         timeout_s: float,
         turn_s: float,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._base = URL(base_url)
         self._access_token = access_token
         self._limiters = limiters
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(CONNECT_S, timeout_s))
         self._turn_s = turn_s
+        self._now = now
+        self.ahead_s = 0.0
+        """How far this machine's clock is ahead of Kommo's, by the last answer that had a time."""
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -98,8 +105,12 @@ class Api:
         return await self._send("GET", path, query=query)
 
     async def patch(self, path: str, body: Any, before: Before | None = None) -> Reply:
-        """Change what stands at `path`. Idempotent, so an answer that was lost is a TransientError."""
-        return await self._send("PATCH", path, body=body, before=before)
+        """Change what stands at `path`.
+
+        Idempotent, so an answer that was lost is a TransientError; OutcomeUnknown if there is a `before`,
+        for whom it matters that Kommo may still carry it out.
+        """
+        return await self._send("PATCH", path, body=body, before=before, on=True)
 
     async def create(self, path: str, body: Any, before: Before, *, on: bool = False) -> Reply:
         """Send a creating request, once: raises OutcomeUnknown when it may have been carried out.
@@ -132,7 +143,7 @@ class Api:
             await limiter.turn(self._turn_s)
         if before is not None:
             await before()
-        creating = method == "POST" and before is not None
+        creating = before is not None
         try:
             async with self._session.request(
                 method,
@@ -150,6 +161,8 @@ class Api:
     async def _read(self, response: aiohttp.ClientResponse, *, creating: bool, on: bool) -> Reply:
         request_id = response.headers.get("X-Request-Id")
         status = response.status
+        with contextlib.suppress(TypeError, ValueError):
+            self.ahead_s = self._now() - parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
             _lost(f"Kommo answered with HTTP {status}", creating=creating, request_id=request_id)
         if status < HTTPStatus.MULTIPLE_CHOICES:

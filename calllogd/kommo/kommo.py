@@ -121,7 +121,9 @@ class KommoAccount:
         for kind in _SEARCHED:
             if found.entry is not None:
                 return found
-            found = await self._find_note(call, f"api/v4/{kind.value}/notes", kind, since)
+            # Notes bear Kommo's time, of which this machine's clock may be ahead.
+            of_kommo = since - max(0.0, self._api.ahead_s)
+            found = await self._find_note(call, f"api/v4/{kind.value}/notes", kind, of_kommo)
         return found
 
     async def amend(self, call: Call, before: Before) -> Answer:

@@ -66,8 +66,14 @@ def entries(account: AccountView, uniq: str) -> list[EntryView]:
         and not _stands_for_itself(account.made_with.get(note.id))
     ]
     leads = [account.incoming[uid] for uid in account.once_incoming.get(uniq, ())]
-    waiting = [lead for lead in leads if _stands_for_itself(lead)]
+    waiting = [lead for lead in leads if _stands_for_itself(lead) and _is_of(account, lead, uniq)]
     return found + [view for view in (_incoming_entry(account, lead) for lead in waiting) if view is not None]
+
+
+def _is_of(account: AccountView, lead: IncomingLead, uniq: str) -> bool:
+    """The incoming lead's note says that it is this call's: one that the call was moved from does not."""
+    note = None if lead.note_id is None else account.note(lead.note_id)
+    return note is None or note.params.get("uniq") == uniq
 
 
 def _stands_for_itself(lead: IncomingLead | None) -> bool:

@@ -380,10 +380,12 @@ class Installation:
         await until(is_settled, within_s, every_s=0.3)
 
     def due(self) -> int:
-        """Return how many calls are due, or being worked on."""
+        """Return how many calls are due, being worked on, or wait for something to be written again."""
         with contextlib.closing(sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True)) as ledger:
             (number,) = ledger.execute(
-                "SELECT count(*) FROM calls WHERE due_at <= ?", (time.time() + 1,)
+                "SELECT count(*) FROM calls WHERE due_at <= ? OR leaving IS NOT NULL"
+                " OR (state = 'logged' AND (written_revision < revision OR shaky_until IS NOT NULL))",
+                (time.time() + 1,),
             ).fetchone()
         return int(number)
 
@@ -392,7 +394,7 @@ class Installation:
         return self.kommo.account(account_id).entries(call_id)
 
     async def played(self, entry: EntryView) -> bytes | None:
-        """Return what a player gets by the link of an entry; None when there is no link, or nothing behind it."""
+        """Return what a player gets by the link of an entry; None without a link that plays."""
         link = entry.params.get("link")
         if link is None:
             return None

@@ -339,9 +339,10 @@ class KommoOnTheLine:
         refusal = self._refusal(what, call, fate)
         if refusal is not None:
             raise refusal
+        lost = TransientError("no answer") if before is None else OutcomeUnknown("no answer")
         if fate in ("gone", "late"):
             self._tell(what, call, "lost")
-            raise TransientError("no answer")
+            raise lost
         try:
             made = do(scene.loop.now)
         except KommoError as error:
@@ -350,7 +351,7 @@ class KommoOnTheLine:
         self._tell(what, call, _answered(made))
         await pause(took_s * scene.loop.rng.random())
         if fate == "unanswered":
-            raise TransientError("no answer")
+            raise lost
         return made
 
     def _fate(self) -> str | None:

@@ -18,7 +18,9 @@ def test_every_error_is_drawn_below_its_parent(error: type[CalllogdError]) -> No
     if error is not CalllogdError:
         parent = error.__mro__[1].__name__
         assert parent in {"CalllogdError", "KommoError", "PermanentError"}
-        assert ("        " in drawn[0].split("├")[0].split("└")[0]) == (parent in {"KommoError", "PermanentError"})
+        assert ("        " in drawn[0].split("├")[0].split("└")[0]) == (
+            parent in {"KommoError", "PermanentError"}
+        )
 
 
 def test_the_codes_by_which_alerts_know_them_are_fixed() -> None:

@@ -94,7 +94,11 @@ class AddCallWorker:
                 await self._use_case.execute(AddCallTask(*keys[0]))
             else:
                 await self._use_case.execute_many(keys)
-        except (LeaseLost, StorageError) as error:
+        except StorageError as error:
+            # Nothing can be done before the ledger can be written: the next sweep tries again.
+            lane.more = False
+            _log.warning("%s of %s put off: %s", keys[0].call_id, keys[0].account_id, error)
+        except LeaseLost as error:
             _log.warning("%s of %s put off: %s", keys[0].call_id, keys[0].account_id, error)
         except Exception:  # noqa: BLE001  the call says so, too; the worker goes on with the others
             _log.critical("add_call failed by a mistake of ours", exc_info=True)

@@ -35,6 +35,8 @@ CREATE TABLE calls (
     -- the entry that it replaces, until that has been cleared away
     leaving TEXT CHECK (leaving IS NULL OR json_valid(leaving)),
     task_id INTEGER,
+    -- until then Kommo may still carry out an amendment whose answer is not on disk
+    shaky_until REAL,
     -- last ten digits of the number, once the call has been worked on
     number TEXT,
     -- state

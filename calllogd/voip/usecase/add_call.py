@@ -442,10 +442,16 @@ class AddCallUseCase:
 
         async def hold_on() -> None:
             nonlocal held
-            held = await self._hold_on(call)
+            over_at = self._clock.now() + self._timing.lease
+            held = await self._hold_on(replace(call, shaky_until=over_at + self._policy.doubt_wait))
 
         try:
             answer = await self._crm.amend(call, hold_on)
+        except OutcomeUnknown as error:
+            # Carried out late, it would undo a newer one, or bring back an entry that was left.
+            note = Note(what="amend", outcome=error.reason, request_id=error.request_id)
+            shaky_until = self._clock.now() + self._policy.doubt_wait
+            return await self._failed(replace(held, shaky_until=shaky_until), error, note)
         except PermanentError as error:
             note = Note(what="amend", outcome=error.reason, request_id=error.request_id)
             if call.entry is not None and call.lead is not None and call.entry.lead_uid == call.lead.uid:
@@ -525,6 +531,7 @@ class AddCallUseCase:
             lead=lead,
             leaving=call.entry if moved and what != "amend" else call.leaving,
             written_revision=revision,
+            shaky_until=None,
             state=CallState.LOGGED,
             doubt=None,
             attempts=0,
