@@ -24,7 +24,7 @@ from calllogd.domain.call import (
 )
 from calllogd.domain.merge import CallEvent
 from calllogd.domain.plan import Policy
-from calllogd.errors import OutcomeUnknown, PermanentError, TransientError
+from calllogd.errors import OutcomeUnknown, Overloaded, PermanentError, TransientError
 from calllogd.voip.task.add_call import AddCallTask
 from calllogd.voip.usecase.add_call import AddCallUseCase, Timing
 from tests.fakes import (
@@ -442,3 +442,24 @@ async def test_the_order_of_messages_does_not_matter(
     if chosen is not None:
         assert office.where() == [chosen]
     assert replace(call, lease=None).recording.state is RecordingState.READY
+
+
+async def test_a_ledger_with_too_much_to_do_is_no_mistake_of_the_call(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.crm.known = False
+    await office.hear(ended(direction=Direction.OUTBOUND))
+    await office.until_quiet()
+    await office.hear(recorded())
+
+    async def refuse(_message: object, _now: float) -> None:
+        raise Overloaded(retry_after_s=1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(office.ledger, "accept", refuse)
+        with pytest.raises(Overloaded):
+            await office.work()
+    call = await office.call()
+    assert (call.state, call.due_at) == (CallState.EXPIRED, office.clock.now())
+    office.clock.forward(60)
+    assert (await office.work()).recording.state is RecordingState.DELETED

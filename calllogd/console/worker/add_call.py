@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 
 from calllogd.domain.call import CallKey
-from calllogd.errors import LeaseLost, StorageError
+from calllogd.errors import LeaseLost, Overloaded, StorageError
 from calllogd.ports import Clock, VoipCalls
 from calllogd.voip.task.add_call import AddCallTask
 from calllogd.voip.usecase.add_call import AddCallUseCase
@@ -94,7 +94,7 @@ class AddCallWorker:
                 await self._use_case.execute(AddCallTask(*keys[0]))
             else:
                 await self._use_case.execute_many(keys)
-        except StorageError as error:
+        except (StorageError, Overloaded) as error:
             # Nothing can be done before the ledger can be written: the next sweep tries again.
             lane.more = False
             _log.warning("%s of %s put off: %s", keys[0].call_id, keys[0].account_id, error)

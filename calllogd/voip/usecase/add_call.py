@@ -45,6 +45,7 @@ from calllogd.errors import (
     NobodyHasNumber,
     NumberTaken,
     OutcomeUnknown,
+    Overloaded,
     PermanentError,
     StorageError,
     TransientError,
@@ -129,8 +130,8 @@ class AddCallUseCase:
         """Work on the task's call until it is done or waits; returns at once if there is nothing to do.
 
         Idempotent, and safe beside any number of others: only the holder of the call's lease works.
-        Raises LeaseLost when another worker has taken over, and StorageError when the ledger fails; the
-        call is then due again when its lease is over.
+        Raises LeaseLost when another worker has taken over, StorageError when the ledger fails and Overloaded
+        when it has too much to do; the call is then due again when its lease is over.
         """
         call = await self._calls.claim(task.key, self._clock.now(), self._timing.lease)
         if call is not None:
@@ -165,7 +166,7 @@ class AddCallUseCase:
         try:
             while at is not None:
                 at = await self._step(at)
-        except (LeaseLost, StorageError):
+        except (LeaseLost, StorageError, Overloaded):
             # Another worker goes on with the call, or this one does when its lease is over.
             raise
         except Exception as error:
