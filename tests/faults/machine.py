@@ -379,6 +379,14 @@ class Installation:
 
         await until(is_settled, within_s, every_s=0.3)
 
+    def put_off(self) -> int:
+        """Return how many calls wait after something went wrong."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True)) as ledger:
+            (number,) = ledger.execute(
+                "SELECT count(*) FROM calls WHERE last_error IS NOT NULL AND lease IS NULL"
+            ).fetchone()
+        return int(number)
+
     def due(self) -> int:
         """Return how many calls are due, being worked on, or wait for something to be written again."""
         with contextlib.closing(sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True)) as ledger:

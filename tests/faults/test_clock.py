@@ -101,7 +101,11 @@ async def stuck(place: Place, ahead_s: float, *, killed: bool) -> None:
     for account_id, kind in STILL.items():
         here.add_account(account_id)
         mishap = FaultKind.TIMEOUT_BEFORE if killed else kind
-        here.kommo.faults.add(Fault(mishap, method="POST", path="^/calls$", account_id=account_id, times=1))
+        # Long enough that all three are put off at the same moment.
+        seconds = 6.0 if mishap is FaultKind.RATE else None
+        here.kommo.faults.add(
+            Fault(mishap, method="POST", path="^/calls$", account_id=account_id, times=1, seconds=seconds)
+        )
     here.write()
     await daemon.ready()
     await all_of(here.send(webhook("c0"), account_id) for account_id in STILL)
@@ -109,12 +113,7 @@ async def stuck(place: Place, ahead_s: float, *, killed: bool) -> None:
     if killed:
         daemon.kill()
     else:
-
-        async def are_put_off() -> bool:
-            story = [(await here.run("show", account_id, "c0", "--json")).json for account_id in STILL]
-            return all(told["last_error"] is not None for told in story)
-
-        await until(are_put_off)
+        await until(lambda: here.put_off() == len(STILL))
     place.clock.set(ahead_s)
     if killed:
         await daemon.ready()
