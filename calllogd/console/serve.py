@@ -176,7 +176,9 @@ async def _sweep(built: Parts) -> None:
         try:
             # What the clock should show at least, had nobody set it back; at the start, since the last call.
             if built.clock.now() < ran_at + loop.time() - began - SET_BACK_S:
-                number = await built.calls.clock_was_set_back(built.clock.now(), built.timing.lease)
+                number = await built.calls.clock_was_set_back(
+                    built.clock.now(), built.timing.lease, built.settings.policy.doubt_wait
+                )
                 _log.warning("the clock was set back: %d waiting call(s) are looked at again", number)
             ran_at, began = built.clock.now(), loop.time()
             await built.worker.sweep()

@@ -40,7 +40,7 @@ _LEADS_BACK = "UPDATE incoming_leads SET known_at = ?1 WHERE known_at > ?1"
 _CALLS_BACK = (
     "UPDATE calls SET due_at = min(due_at, ?1), lease_until = min(lease_until, ?2),"
     " intent_over_at = min(intent_over_at, ?2), looked_at = NULL, nobody_at = min(nobody_at, ?1),"
-    " appeared_at = min(appeared_at, ?1), shaky_until = min(shaky_until, ?2)"
+    " appeared_at = min(appeared_at, ?1), shaky_until = min(shaky_until, ?3)"
     " WHERE due_at IS NOT NULL"
 )
 
@@ -210,7 +210,7 @@ class LedgerOfCalls:
             )
         )
 
-    async def clock_was_set_back(self, now: float, lease_s: float) -> int:
+    async def clock_was_set_back(self, now: float, lease_s: float, doubt_wait_s: float) -> int:
         """Let nothing wait for times that the clock has been taken back from; return how many calls are due.
 
         What waits is due now, and the plan says anew how long it has to wait. Moments that lie in the future
@@ -220,7 +220,9 @@ class LedgerOfCalls:
         def unit(connection: sqlite3.Connection) -> int:
             connection.execute(_PAUSES_BACK, (now,))
             connection.execute(_LEADS_BACK, (now,))
-            return connection.execute(_CALLS_BACK, (now, now + lease_s)).rowcount
+            # An amendment under way ends with its lease; Kommo may take doubt_wait longer over it.
+            moments = (now, now + lease_s, now + lease_s + doubt_wait_s)
+            return connection.execute(_CALLS_BACK, moments).rowcount
 
         return await self._database.write(unit)
 
