@@ -9,7 +9,8 @@
     ├── NumberTaken          another call of the number is getting its incoming lead: this one waits
     └── KommoError           what Kommo, or the way to it, answered to a request
         ├── TransientError   nothing was done: the same request may be sent again later
-        ├── AccountPaused    nothing was done: the account as a whole is not served (401, 402, 403)
+        ├── AccountPaused    nothing was done: the account as a whole is not served (402, 403)
+        │   └── TokenRefused     nothing was done: the token is wrong, over or revoked (401)
         ├── NobodyHasNumber  nothing was done: no contact or company has the number
         ├── PermanentError   nothing was done, and the same request will never work
         │   └── Gone         there is nothing at the address that the request speaks of
@@ -101,6 +102,12 @@ class AccountPaused(KommoError):
     """Nothing was done, because Kommo does not serve this account now (token, payment, rights)."""
 
     code = "account_paused"
+
+
+class TokenRefused(AccountPaused):
+    """Nothing was done, because Kommo does not take the token that was shown."""
+
+    code = "token_refused"
 
 
 class NobodyHasNumber(KommoError):

@@ -69,6 +69,29 @@ def log_resume(account_id: int) -> None:
     _log.warning("account_resumed", extra={"facts": {"account_id": account_id}})
 
 
+def log_installed(account_id: int, base_url: str) -> None:
+    """Log that an account allows the integration, for the first time or again."""
+    _log.info("account_installed", extra={"facts": {"account_id": account_id, "base_url": base_url}})
+
+
+def log_disabled(account_id: int) -> None:
+    """Log that an account has removed the integration."""
+    _log.warning("account_disabled", extra={"facts": {"account_id": account_id}})
+
+
+def log_token_renewed(account_id: int, until: float) -> None:
+    """Log that an account's tokens are new."""
+    _log.info("token_renewed", extra={"facts": {"account_id": account_id, "until": _utc(until)}})
+
+
+def log_token_trouble(account_id: int, reason: str, until: float | None) -> None:
+    """Log that a person has to act, and by when, before Kommo stops serving an account."""
+    facts: dict[str, object] = {"account_id": account_id, "reason": reason}
+    if until is not None:
+        facts["until"] = _utc(until)
+    _log.warning("token_trouble", extra={"facts": facts})
+
+
 def set_up(*, file: Path | None, form: str, level: str) -> None:
     """Send everything that is logged to `file`, or to standard error, in the given form.
 
@@ -82,8 +105,21 @@ def set_up(*, file: Path | None, form: str, level: str) -> None:
         old.close()
     root.addHandler(handler)
     root.setLevel(level.upper())
+    logging.getLogger("aiohttp.server").addFilter(_without_request)
     for noisy in ("huey", "aiosqlite", "asyncio", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+def _without_request(record: logging.LogRecord) -> bool:
+    """Keep what a sender wrote out of the log, if it is no HTTP: it may be anything, a token too.
+
+    And it is no mistake of ours, so it is told as what it is.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if any(kind.__name__ == "HttpProcessingError" for kind in type(error).__mro__):
+        record.msg, record.exc_info = "a request from %s is no HTTP", None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    return _log.isEnabledFor(record.levelno)
 
 
 class _File(WatchedFileHandler):

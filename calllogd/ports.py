@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from calllogd.domain.call import Call, CallKey, CallState, EntityRef, Entry, IncomingLead, LeadState
@@ -26,13 +27,15 @@ class Message:
 class Accepted:
     """What became of a message: the call's state, and whether it said nothing new, or was the first.
 
-    `rev` is that of the call result that counts now, None if there is none.
+    `rev` is that of the call result that counts now, None if there is none. `change` is a call that was
+    known already, before and after the message changed it.
     """
 
     state: CallState
     duplicate: bool
     new: bool
     rev: int | None = None
+    change: tuple[Call, Call] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,33 @@ class Pause:
     reason: str
     since: float
     probe_at: float
+
+
+class AccountState(StrEnum):
+    """How an account stands with Kommo."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+    """The integration was removed from it."""
+
+    UNKNOWN = "unknown"
+    """It has calls, but is neither configured nor installed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How an account stands: `reason` is what a person should know, None when there is nothing.
+
+    `token_until`: Unix seconds at which Kommo stops serving it unless a person acts; None while its tokens
+    are renewed by themselves, or when it is not known.
+    """
+
+    account_id: int
+    name: str
+    state: AccountState
+    reason: str | None = None
+    token_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,14 @@ from calllogd.domain.call import CallState
 from calllogd.web.problems import PROBLEMS
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ["init", "check", "status", "calls", "show", "retry", "demo", "--once"]
+COMMANDS = [
+    "init", "check", "status", "calls", "show", "retry", "forget", "voip-token", "rotate-key", "demo",
+    "--once",
+]  # fmt: skip
+EVENTS = [
+    "accepted", "call", "account_paused", "account_resumed", "account_installed", "account_disabled",
+    "token_renewed", "token_trouble", "login", "login_refused",
+]  # fmt: skip
 ROUTES = [
     "/voip/generic/{account_id}",
     "/voip/generic/{account_id}/recordings/{call_id}",
@@ -21,6 +28,9 @@ ROUTES = [
     "`PUT {public_url}/widget/v1/calls/{call_id}`",
     "`GET {public_url}/widget/v1/calls/{call_id}`",
     "`POST {public_url}/kommo/{account_id}/{secret}`",
+    "`GET {public_url}/oauth/install`",
+    "`GET {public_url}/oauth/callback`",
+    "`GET {public_url}/oauth/disable`",
 ]
 
 
@@ -55,7 +65,7 @@ def test_the_life_of_a_call_has_every_state(state: CallState) -> None:
     assert f"| `{state.value}` |" in document("docs/lifecycle.md")
 
 
-@pytest.mark.parametrize("event", ["accepted", "call", "account_paused", "account_resumed"])
+@pytest.mark.parametrize("event", EVENTS)
 def test_operators_read_of_every_event_of_the_log(event: str) -> None:
     assert f"| `{event}` |" in document("docs/operators.md")
 

@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from calllogd.config.settings import Account, GenericVoip, Http, Integration, Log, Recordings, Settings
+from calllogd.config.settings import (
+    Account,
+    Admin,
+    GenericVoip,
+    Http,
+    Integration,
+    Log,
+    Recordings,
+    Settings,
+)
 from calllogd.config.tables import ACCOUNT, GENERIC, REQUIRED, SECTIONS, Setting
 from calllogd.domain.plan import Policy
 from calllogd.errors import ConfigError
@@ -44,11 +53,12 @@ def read(raw: Mapping[str, Any], environment: Mapping[str, str], *, folder: Path
     return Settings(
         http=Http(**values["http"]),
         database=values["database"]["url"],
+        database_keys=values["database"]["key"],
         workers=values["queue"]["workers"],
         kommo=Integration(**values["kommo"]),
         policy=Policy(**values["policy"]),
         recordings=Recordings(**values["recordings"]),
-        admin_token=values["admin"]["token"],
+        admin=Admin(**values["admin"]),
         log=Log(**values["log"]),
         accounts={account.id: account for account in accounts},
     )

@@ -7,13 +7,18 @@ from pathlib import Path
 
 from calllogd.domain.plan import Policy
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Http:
-    """Where calllogd listens, and the address under which the world reaches it."""
+    """Where calllogd listens, the address under which the world reaches it, and how much it takes."""
 
     listen: tuple[str, int]
     public_url: str
+    trusted_proxies: tuple[Network, ...]
+    account_rate: float
+    address_rate: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +26,10 @@ class Integration:
     """The Kommo integration, and the pace of requests to Kommo."""
 
     client_id: str | None
-    client_secret: str | None
+    client_secret: str | None = field(repr=False)
     redirect_uri: str | None
+    consent_url: str
+    domains: tuple[str, ...]
     rate: float
     rate_total: float
     timeout: float
@@ -40,7 +47,15 @@ class Recordings:
     max_bytes: int
     keep_days: float
     keep_free_bytes: int
-    allow_private: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+    allow_private: tuple[Network, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admin:
+    """Who may see everything: whoever has the token; and who may read the metrics without it."""
+
+    token: str | None = field(repr=False)
+    metrics_from: tuple[Network, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +71,10 @@ class Log:
 class GenericVoip:
     """How the generic VoIP service of an account proves who it is."""
 
-    token: str | None = None
-    signing_secret: str | None = None
+    token: str | None = field(default=None, repr=False)
+    signing_secret: str | None = field(default=None, repr=False)
+    previous_token: str | None = field(default=None, repr=False)
+    previous_signing_secret: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,21 +84,22 @@ class Account:
     id: int
     base_url: str
     region: str | None
-    access_token: str | None
+    access_token: str | None = field(repr=False)
     extensions: Mapping[str, int] = field(default_factory=dict)
     generic: GenericVoip = GenericVoip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The whole configuration, checked."""
+    """The whole configuration, checked. Secrets are left out where it is printed."""
 
     http: Http
     database: Path
+    database_keys: tuple[str, ...] | None = field(repr=False)
     workers: int
     kommo: Integration
     policy: Policy
     recordings: Recordings
-    admin_token: str | None
+    admin: Admin
     log: Log
     accounts: Mapping[int, Account]

@@ -13,11 +13,13 @@ from calllogd.config.values import (
     bearer,
     choice,
     database,
+    domains,
     listen,
     networks,
     number,
     path,
     region,
+    sealing_keys,
     signing_secret,
     text,
     token,
@@ -44,6 +46,9 @@ class Setting:
     show: str | None = None
 
 
+LOOPBACK = networks(["127.0.0.0/8", "::1/128"])
+"""This machine."""
+
 _SECONDS = number(0, 10_000_000)
 
 SECTIONS: Mapping[str, Mapping[str, Setting]] = {
@@ -60,6 +65,22 @@ SECTIONS: Mapping[str, Mapping[str, Setting]] = {
             "how Kommo, browsers and VoIP services reach calllogd",
             show='"https://calls.example.com"',
         ),
+        "trusted_proxies": Setting(
+            networks,
+            LOOPBACK,
+            "networks of the proxies in front: X-Forwarded-For counts if it comes from there",
+            show='["127.0.0.0/8", "::1/128"]',
+        ),
+        "account_rate": Setting(
+            number(0, 100_000),
+            50,
+            "requests a second that are taken for each account, ten times as many for a moment; 0: no limit",
+        ),
+        "address_rate": Setting(
+            number(0, 100_000),
+            100,
+            "requests a second that are taken from each address, ten times as many for a moment; 0: no limit",
+        ),
     },
     "database": {
         "url": Setting(
@@ -67,6 +88,13 @@ SECTIONS: Mapping[str, Mapping[str, Setting]] = {
             Path("/var/lib/calllogd/calllogd.db"),
             "the ledger of calls, one SQLite file",
             show='"sqlite:////var/lib/calllogd/calllogd.db"',
+        ),
+        "key": Setting(
+            sealing_keys,
+            None,
+            "what the ledger's secrets are sealed with; absent: a file beside it, made at the first start",
+            secret=True,
+            show='"…"',
         ),
     },
     "queue": {
@@ -87,6 +115,15 @@ SECTIONS: Mapping[str, Mapping[str, Setting]] = {
             None,
             "redirect address as entered in the integration",
             show='"https://calls.example.com/oauth/callback"',
+        ),
+        "consent_url": Setting(
+            web_address, "https://www.kommo.com/oauth", "where administrators allow the integration"
+        ),
+        "domains": Setting(
+            domains,
+            ("kommo.com", "amocrm.com"),
+            "domains whose accounts may be installed by OAuth: they are shown client_secret",
+            show='["kommo.com", "amocrm.com"]',
         ),
         "rate": Setting(number(0, 1000), 7, "requests a second for each account; 0: no limit"),
         "rate_total": Setting(number(0, 1000), 0, "requests a second for all accounts together; 0: no limit"),
@@ -137,6 +174,12 @@ SECTIONS: Mapping[str, Mapping[str, Setting]] = {
     },
     "admin": {
         "token": Setting(token, None, "token of the operator's pages and API", secret=True, show='"…"'),
+        "metrics_from": Setting(
+            networks,
+            LOOPBACK,
+            "networks that may read /metrics without the token",
+            show='["127.0.0.0/8", "::1/128"]',
+        ),
     },
     "log": {
         "file": Setting(
@@ -171,5 +214,15 @@ GENERIC: Mapping[str, Setting] = {
     "token": Setting(token, None, "bearer token of the generic webhook", secret=True, show='"…"'),
     "signing_secret": Setting(
         signing_secret, None, "or: secret of its Standard Webhooks signature", secret=True, show='"whsec_…"'
+    ),
+    "previous_token": Setting(
+        token,
+        None,
+        "token that is taken as well, while the VoIP service is given a new one",
+        secret=True,
+        show='"…"',
+    ),
+    "previous_signing_secret": Setting(
+        signing_secret, None, "secret that is taken as well, likewise", secret=True, show='"whsec_…"'
     ),
 }

@@ -4,6 +4,7 @@ import base64
 import binascii
 import ipaddress
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ TOKEN_LEAST, TOKEN_MOST = 16, 512
 
 KEY_BYTES_LEAST, KEY_BYTES_MOST = 24, 64
 """Length of a Standard Webhooks secret. Source: the specification of standardwebhooks.com."""
+
+
+SEALING_KEY_BYTES = 32
 
 
 def text(value: Any) -> str:
@@ -116,10 +120,37 @@ def path(value: Any) -> Path:
 
 def networks(value: Any) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
     """Return the networks of a list."""
+    right = 'a list of networks, such as ["10.0.0.0/8"]'
+    # A number would be read as an address: 10 as 0.0.0.10.
+    if not isinstance(value, list | tuple) or not all(isinstance(network, str) for network in value):
+        raise ValueError(right)
     try:
-        return tuple(ipaddress.ip_network(network) for network in value)
-    except (ValueError, TypeError):
-        raise ValueError('a list of networks, such as ["10.0.0.0/8"]') from None
+        return tuple(map(ipaddress.ip_network, value))
+    except ValueError:
+        raise ValueError(right) from None
+
+
+def domains(value: Any) -> tuple[str, ...]:
+    """Return the domains of a list: names, or a loopback address with its port for a stand-in."""
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError(_DOMAINS)
+    return tuple(map(_domain, value))
+
+
+_DOMAINS = 'a list of domains, such as ["kommo.com"]'
+
+
+def _domain(value: Any) -> str:
+    """Return a domain; of an address, or of localhost, only the very host and port are meant."""
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9.:\[\]-]{1,253}", value):
+        raise ValueError(_DOMAINS)
+    try:
+        host, port = urlsplit(f"//{value}").hostname, urlsplit(f"//{value}").port
+    except ValueError:
+        raise ValueError(_DOMAINS) from None
+    if not host or (port is not None and not _is_loopback(host)):
+        raise ValueError(_DOMAINS)
+    return value
 
 
 def region(value: Any) -> str:
@@ -152,6 +183,18 @@ def bearer(value: Any) -> str:
     ):
         raise ValueError("a token of printable ASCII characters, without spaces")
     return value
+
+
+def sealing_keys(value: Any) -> tuple[str, ...]:
+    """Return keys of Fernet, one a line: the first seals, all open."""
+    keys = tuple(str(value).split()) if isinstance(value, str) else ()
+    try:
+        lengths = {len(base64.b64decode(key, altchars=b"-_", validate=True)) for key in keys}
+    except (binascii.Error, ValueError):
+        lengths = set()
+    if lengths != {SEALING_KEY_BYTES}:
+        raise ValueError("one or more lines with 32 bytes in URL-safe base64, as `calllogd rotate-key` makes")
+    return keys
 
 
 def signing_secret(value: Any) -> str:

@@ -1,24 +1,41 @@
 """`calllogd check`: what is wrong, in plain words, before it matters."""
 
 import argparse
+import asyncio
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
+import aiohttp
+
 from calllogd.config import Account, Settings
+from calllogd.console.accounts import (
+    EARLY_WARNING_S,
+    accounts_of,
+    ends,
+    install_url,
+    kommo_accounts,
+    oauth_of,
+    providers_of,
+)
 from calllogd.console.exits import EX_FAILED, EX_OK
-from calllogd.console.parts import kommo_accounts, ledger, make_folder, webhook_secrets
+from calllogd.console.ledger import Ledger, ledger
+from calllogd.console.parts import SystemClock, webhook_secrets
 from calllogd.console.words import out
-from calllogd.errors import AccountPaused, CalllogdError, KommoError
+from calllogd.errors import AccountPaused, CalllogdError, KommoError, TokenRefused
+from calllogd.kommo.answers import plain
 from calllogd.kommo.kommo import KommoAccount
 from calllogd.voip.usecase.add_call import Timing
 
 FREE_BYTES = 500 * 1024 * 1024
 CLOCK_S = 30.0
 """How far the machine's clock may be from Kommo's: signatures and doubts are judged by it."""
+
+REACH_S = 5.0
+TOLD_BYTES = 4096
 
 LISTS = ("api/v4/leads/notes", "api/v4/contacts/notes", "api/v4/companies/notes", "api/v4/leads/unsorted")
 """What calllogd has to read when the answer to a request was lost."""
@@ -44,39 +61,123 @@ async def check(settings: Settings, _arguments: argparse.Namespace) -> int:
 
 
 async def _findings(settings: Settings) -> AsyncIterator[Finding]:
-    database = await _database(settings)
-    yield database
-    secrets = await webhook_secrets(settings) if database.right else None
     yield _disk(settings)
-    if not settings.accounts:
-        yield Finding(False, "accounts: there is none, so nobody can send calls; add [[accounts]]")
+    async for finding in _integration(settings):
+        yield finding
+    try:
+        async with ledger(settings) as book:
+            async for finding in _ledger(settings, book):
+                yield finding
+    except CalllogdError as error:
+        yield Finding(False, str(error))
+
+
+async def _ledger(settings: Settings, book: Ledger) -> AsyncIterator[Finding]:
+    totals = await book.calls.totals(time.time())
+    await book.calls.hush(0)
+    yield Finding(True, f"database: {settings.database} can be written, {sum(totals.states.values())} calls")
+    secrets = await webhook_secrets(book)
+    yield Finding(True, f"key: the ledger's secrets can be opened with {book.vault.where}")
+    directory = await book.accounts.directory()
+    accounts = accounts_of(settings, directory)
+    if not accounts:
+        yield Finding(False, f"accounts: there is none, so nobody can send calls; {_no_account(settings)}")
     timing = Timing(request=settings.kommo.timeout)
-    for account_id, kommo in kommo_accounts(settings, timing, lambda key: "").items():
-        account = settings.accounts[account_id]
-        if account.generic.token is None and account.generic.signing_secret is None:
-            yield Finding(
-                False, f"account {account_id}: no VoIP service can send; set accounts.voip.generic.token"
-            )
-        if secrets is not None:
+    oauth = oauth_of(settings, timing, SystemClock())
+    if oauth is not None:
+        await oauth.open()
+    ways = kommo_accounts(
+        settings,
+        accounts,
+        oauth=oauth,
+        grants=book.accounts,
+        clock=SystemClock(),
+        timing=timing,
+        link=lambda key: "",
+    )
+    try:
+        for account_id, kommo in ways.accounts.items():
+            if ("generic", str(account_id)) not in providers_of(accounts, directory):
+                yield Finding(False, _no_sender(account_id))
             address = f"{settings.http.public_url}/kommo/{account_id}/{secrets.secret(account_id)}"
             yield Finding(True, f"account {account_id}: Kommo's own webhooks may be sent to {address}")
-        await kommo.open()
-        try:
-            async for finding in _account(account, kommo):
+            await kommo.open()
+            async for finding in _account(accounts[account_id], kommo):
                 yield finding
-        finally:
-            await kommo.close()
+    finally:
+        await asyncio.gather(*(kommo.close() for kommo in ways.accounts.values()))
+        if oauth is not None:
+            await oauth.close()
+    for finding in await _ends(settings, book):
+        yield finding
 
 
-async def _database(settings: Settings) -> Finding:
+def _no_sender(account_id: int) -> str:
+    return (
+        f"account {account_id}: no VoIP service can send; `calllogd voip-token {account_id}` makes a token,"
+        " or set accounts.voip.generic.token"
+    )
+
+
+def _no_account(settings: Settings) -> str:
+    if settings.kommo.client_id is None:
+        return "add [[accounts]]"
+    return f"add [[accounts]], or start calllogd and open {install_url(settings)}"
+
+
+async def _ends(settings: Settings, book: Ledger) -> list[Finding]:
+    """Return what a person has to do before it is too late; as it is known after Kommo has been asked."""
+    directory, now = await book.accounts.directory(), time.time()
+    found = []
+    for account_id, account in accounts_of(settings, directory).items():
+        until, advice = ends(settings, account, directory.installed.get(account_id))
+        if until is not None and until - now < EARLY_WARNING_S:
+            found.append(Finding(False, f"account {account_id}: {advice}"))
+    return found
+
+
+async def _integration(settings: Settings) -> AsyncIterator[Finding]:
+    """Look at what has to be the same here and in Kommo's integration."""
+    kommo = settings.kommo
+    if kommo.client_secret is None or kommo.redirect_uri is None:
+        yield Finding(True, "integration: none is configured, so there is neither OAuth nor the widget")
+        return
+    if kommo.client_id is None:
+        yield Finding(True, "integration: the widget is let in; OAuth needs kommo.client_id as well")
+        return
+    own = f"{settings.http.public_url}/oauth/callback"
+    if kommo.redirect_uri != own:
+        yield Finding(
+            False,
+            f"integration: kommo.redirect_uri is {kommo.redirect_uri}, but calllogd answers at {own}; enter"
+            " that in Kommo's integration and here",
+        )
+        return
+    yield await _reached(own)
+
+
+async def _reached(address: str) -> Finding:
+    """Return whether the redirect address leads to calllogd."""
+    accept = {"Accept": "application/json"}
     try:
-        make_folder(settings)
-        async with ledger(settings) as calls:
-            totals = await calls.totals(time.time())
-            await calls.hush(0)
-    except CalllogdError as error:
-        return Finding(False, str(error))
-    return Finding(True, f"database: {settings.database} can be written, {sum(totals.states.values())} calls")
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=REACH_S)) as session,
+            session.get(address, headers=accept, allow_redirects=False) as answer,
+        ):
+            told = await answer.content.read(TOLD_BYTES)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return Finding(
+            True,
+            f"integration: {address} is not reached from here ({plain(error)}); once calllogd and its proxy"
+            " run, check again",
+        )
+    if b"urn:calllogd:problem:" in told:
+        return Finding(True, f"integration: {address} leads to calllogd")
+    return Finding(
+        False,
+        f"integration: {address} leads to something else than calllogd (HTTP {answer.status}): is the proxy"
+        " right, and kommo.redirect_uri?",
+    )
 
 
 def _disk(settings: Settings) -> Finding:
@@ -92,7 +193,7 @@ async def _account(account: Account, kommo: KommoAccount) -> AsyncIterator[Findi
     try:
         reply = await kommo.account()
     except KommoError as error:
-        yield Finding(False, f"{name}: {error.reason}; {_advice(error)}")
+        yield Finding(False, f"{name}: {error.reason}; {_advice(account, error)}")
         return
     if reply.body.get("id") != account.id:
         yield Finding(
@@ -124,7 +225,7 @@ async def _extensions(name: str, account: Account, kommo: KommoAccount) -> Findi
     return _mapped(name, account.extensions, users)
 
 
-def _mapped(name: str, extensions: Mapping[str, int], users: Mapping[int, str]) -> Finding:
+def _mapped(name: str, extensions: Mapping[str, int], users: Collection[int]) -> Finding:
     strangers = [f"{extension} = {user}" for extension, user in extensions.items() if user not in users]
     if strangers:
         return Finding(False, f"{name}: Kommo has no such user: {', '.join(strangers)}")
@@ -144,7 +245,10 @@ def _clock(name: str, date: str | None) -> Finding:
     return Finding(True, f"{name}: the clock agrees with Kommo's")
 
 
-def _advice(error: KommoError) -> str:
+def _advice(account: Account, error: KommoError) -> str:
+    kept = "its calls are kept until that is mended"
+    if isinstance(error, TokenRefused) and account.access_token is not None:
+        return f"make a new long-lived token in Kommo's integration and put it into access_token; {kept}"
     if isinstance(error, AccountPaused):
-        return "its calls are kept until that is mended"
+        return kept
     return "is base_url right, and can this machine reach it?"

@@ -248,6 +248,7 @@ def _values(path: Path, answers: Answers, *, listen: str, token: str) -> Mapping
     values = {
         "http.listen": listen,
         "http.public_url": answers.public_url,
+        "kommo.redirect_uri": answers.public_url and f"{answers.public_url}/oauth/callback",
         "database.url": f"sqlite:///{quote(str(folder / 'calllogd.db'))}",
         "recordings.path": str(folder / "recordings"),
         "admin.token": secrets.token_urlsafe(TOKEN_BYTES),
@@ -316,7 +317,12 @@ def _next_steps(path: Path, answers: Answers, *, listen: str, token: str) -> str
     if missing:
         lines += [f"Still to be filled in there: {', '.join(missing)}.", ""]
     if answers.access_token is None:
-        lines += ["There is no access token yet: Kommo is not reached until access_token is set.", ""]
+        lines += [
+            "There is no access token yet. Set access_token; or enter the integration's client_id and",
+            "client_secret under [kommo], start calllogd, and let an administrator of Kommo open",
+            f"  {answers.public_url or 'PUBLIC_URL'}/oauth/install",
+            "",
+        ]
     account = answers.account or "ACCOUNT_ID"
     public = answers.public_url or "PUBLIC_URL"
     lines += [

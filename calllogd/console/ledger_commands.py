@@ -5,28 +5,29 @@ import sys
 import time
 
 from calllogd.config import Settings
+from calllogd.console.accounts import standings
 from calllogd.console.exits import EX_FAILED, EX_OK, EX_USAGE
-from calllogd.console.parts import ledger
-from calllogd.console.words import (
+from calllogd.console.ledger import ledger
+from calllogd.console.words import out, out_json, table
+from calllogd.domain.call import CallKey, CallState, Recording, RecordingState
+from calllogd.domain.merge import CallEvent
+from calllogd.domain.phone import digits
+from calllogd.ports import Message
+from calllogd.recordings.store import RecordingStore
+from calllogd.voip.telling import (
     call_json,
     concluded,
     line_json,
     listened,
     meaning,
     moment,
-    out,
-    out_json,
+    oldest_due_s,
     place,
+    status_json,
     step,
-    table,
     told,
     why,
 )
-from calllogd.domain.call import CallKey, CallState, Recording, RecordingState
-from calllogd.domain.merge import CallEvent
-from calllogd.domain.phone import digits
-from calllogd.ports import Message
-from calllogd.recordings.store import RecordingStore
 
 STYLES = {"failed": "red", "in_doubt": "yellow", "logged": "green", "paused": "red", "active": "green"}
 
@@ -34,42 +35,28 @@ STYLES = {"failed": "red", "in_doubt": "yellow", "logged": "green", "paused": "r
 async def status(settings: Settings, arguments: argparse.Namespace) -> int:
     """Tell how many calls are in which state, and how the accounts and the queue are."""
     now = time.time()
-    async with ledger(settings) as calls:
-        totals = await calls.totals(now)
-        pauses = {pause.account_id: pause for pause in await calls.pauses()}
-        known = await calls.accounts()
-    accounts = []
-    for account_id in sorted({*settings.accounts, *known}):
-        pause = pauses.get(account_id)
-        state, reason = ("active", None) if pause is None else ("paused", pause.reason)
-        if account_id not in settings.accounts:
-            state, reason = "unknown", "has calls, but is not in the configuration"
-        accounts.append({"id": account_id, "state": state, "reason": reason})
-    oldest_due_s = 0 if totals.oldest_due_at is None else round(now - totals.oldest_due_at, 3)
-    states = {state.value: totals.states.get(state, 0) for state in CallState}
+    async with ledger(settings) as book:
+        await book.keys.open()
+        totals = await book.calls.totals(now)
+        found = await standings(settings, book.accounts, book.calls, now)
     if arguments.json:
-        out_json(
-            {"calls": states, "queue": totals.queued, "oldest_due_s": oldest_due_s, "accounts": accounts}
-        )
+        out_json(status_json(totals, found, now))
         return EX_OK
-    table(
-        "Calls",
-        ["state", "calls", "meaning"],
-        [[s, n, meaning(CallState(s))] for s, n in states.items()],
-        STYLES,
-    )
-    rows = [[account["state"], account["id"], account["reason"] or "—"] for account in accounts]
-    table("Accounts", ["state", "account", "reason"], rows, STYLES)
+    states = [[state.value, totals.states.get(state, 0), meaning(state)] for state in CallState]
+    table("Calls", ["state", "calls", "meaning"], states, STYLES)
+    rows = [[one.state.value, one.account_id, one.name, one.reason or "—"] for one in found]
+    table("Accounts", ["state", "account", "name", "reason"], rows, STYLES)
     out(
-        f"{totals.queued} ring(s) in the queue; {totals.due} call(s) due, the oldest for {oldest_due_s:.0f} s"
+        f"{totals.queued} ring(s) in the queue; {totals.due} call(s) due,"
+        f" the oldest for {oldest_due_s(totals, now):.0f} s"
     )
     return EX_OK
 
 
 async def calls(settings: Settings, arguments: argparse.Namespace) -> int:
     """List calls, the newest first."""
-    async with ledger(settings) as found:
-        listing = await found.listing(
+    async with ledger(settings) as book:
+        listing = await book.calls.listing(
             account_id=arguments.account,
             state=None if arguments.state is None else CallState(arguments.state),
             phone=None if arguments.phone is None else digits(arguments.phone),
@@ -99,9 +86,9 @@ async def calls(settings: Settings, arguments: argparse.Namespace) -> int:
 async def show(settings: Settings, arguments: argparse.Namespace) -> int:
     """Tell one call's whole story."""
     key = CallKey(arguments.account, arguments.call_id)
-    async with ledger(settings) as found:
-        call = await found.get(key)
-        story = await found.story(key)
+    async with ledger(settings) as book:
+        call = await book.calls.get(key)
+        story = await book.calls.story(key)
     if call is None:
         return _unknown(key)
     if arguments.json:
@@ -137,9 +124,9 @@ async def retry(settings: Settings, arguments: argparse.Namespace) -> int:
         )
         return EX_USAGE
     key = None if arguments.account is None else CallKey(arguments.account, arguments.call_id)
-    async with ledger(settings) as found:
-        number = await found.retry(key, time.time())
-        call = None if key is None else await found.get(key)
+    async with ledger(settings) as book:
+        number = await book.calls.retry(key, time.time())
+        call = None if key is None else await book.calls.get(key)
     if key is not None and call is None:
         return _unknown(key)
     if call is not None and number == 0:
@@ -161,10 +148,10 @@ async def forget(settings: Settings, arguments: argparse.Namespace) -> int:
     store = RecordingStore(
         settings.recordings.path, settings.recordings.max_bytes, settings.recordings.keep_free_bytes
     )
-    async with ledger(settings) as found:
-        if await found.get(key) is None:
+    async with ledger(settings) as book:
+        if await book.calls.get(key) is None:
             return _unknown(key)
-        await found.accept(message, time.time())
+        await book.calls.accept(message, time.time())
         await store.delete(key)
     out("The recording is deleted and its link dead; a running daemon takes it out of the note.")
     return EX_OK

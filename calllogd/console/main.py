@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import resource
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from calllogd.errors import CalllogdError, ConfigError
 from calllogd.log import set_up
 
 CONFIG = Path("/etc/calllogd/calllogd.toml")
+
+MOST_DAYS = 3650
 
 DESCRIPTION = """\
 calllogd logs phone calls in Kommo: a call ends, and Kommo shows it once.
@@ -80,7 +83,7 @@ def _command(name: str) -> Command:
         from calllogd.console.check import check  # noqa: PLC0415
 
         return check
-    from calllogd.console import ledger_commands  # noqa: PLC0415
+    from calllogd.console import ledger_commands, secret_commands  # noqa: PLC0415
 
     commands: dict[str, Command] = {
         "status": ledger_commands.status,
@@ -88,11 +91,15 @@ def _command(name: str) -> Command:
         "show": ledger_commands.show,
         "retry": ledger_commands.retry,
         "forget": ledger_commands.forget,
+        "voip-token": secret_commands.voip_token,
+        "rotate-key": secret_commands.rotate_key,
     }
     return commands[name]
 
 
 def _daemon(arguments: argparse.Namespace) -> int:
+    # A core dump would hold every secret.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     path = _config(arguments)
     settings = load(path)
     set_up(file=settings.log.file, form=settings.log.format, level=settings.log.level)
@@ -169,6 +176,18 @@ def _parser() -> argparse.ArgumentParser:
     forget = add("forget", "delete a call's recording: its link goes dead and leaves the note in Kommo")
     forget.add_argument("account", type=int, metavar="ACCOUNT", help="id of the Kommo account")
     forget.add_argument("call_id", metavar="CALL_ID", help="the VoIP service's id of the call")
+    token = add("voip-token", "print the address and the token to enter at an account's VoIP service")
+    token.add_argument("account", type=int, metavar="ACCOUNT", help="id of the Kommo account")
+    token.add_argument(
+        "--rotate", action="store_true", help="make a new one; the old one goes on for a while"
+    )
+    token.add_argument(
+        "--keep-days", type=_days, default=7.0, metavar="N", help="how long the old one is good (7)"
+    )
+    rotate = add("rotate-key", "seal the ledger's secrets with a new key; safe beside a running daemon")
+    rotate.add_argument(
+        "--lost", action="store_true", help="the key is lost: give up what was sealed with it, and begin anew"
+    )
     add("check", "check configuration, database, disk and each account's token, rights and clock")
     return parser
 
@@ -178,6 +197,13 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("should be 1 or more")
     return number
+
+
+def _days(text: str) -> float:
+    days = float(text)
+    if not 0 <= days <= MOST_DAYS:
+        raise argparse.ArgumentTypeError(f"should be 0 to {MOST_DAYS}")
+    return days
 
 
 def _add_init(parser: argparse.ArgumentParser) -> None:

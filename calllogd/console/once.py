@@ -20,6 +20,7 @@ def once(settings: Settings) -> int:
 
 async def _once(settings: Settings) -> int:
     async with parts(settings) as built:
+        await built.renew_worker.once()
         rings = await built.calls.last_ring()
         await _drain(built, _progress())
         await built.calls.hush(rings)

@@ -1,31 +1,36 @@
 """The composition root: the only module that knows every part and puts them together."""
 
+import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from calllogd.config import Account, Settings
+from calllogd.console.accounts import accounts_of, kommo_accounts, oauth_of, providers_of
+from calllogd.console.ledger import Ledger, ledger
 from calllogd.console.worker.add_call import AddCallWorker
 from calllogd.console.worker.fetch_recording import FetchRecordingWorker
+from calllogd.console.worker.renew_tokens import RenewTokensWorker
+from calllogd.database.accounts import Directory, LedgerOfAccounts
 from calllogd.database.database import Database
 from calllogd.database.intake import QUEUE
+from calllogd.database.keys import LedgerOfKeys
 from calllogd.database.recordings import LedgerOfRecordings
 from calllogd.database.voip_calls import LedgerOfCalls
-from calllogd.domain.call import CallKey
-from calllogd.errors import ConfigError
-from calllogd.kommo.api import Api
-from calllogd.kommo.kommo import Kommo, KommoAccount
-from calllogd.kommo.limiter import Limiter
+from calllogd.domain.call import Call
+from calllogd.kommo.access import token_until
+from calllogd.kommo.authentication import KommoAuthentication
+from calllogd.kommo.kommo import Kommo
+from calllogd.kommo.oauth import KommoOAuth
+from calllogd.kommo.users import Users
 from calllogd.kommo.webhook import WebhookSecrets
-from calllogd.kommo.words import Words
 from calllogd.queue.queue import Queue
 from calllogd.recordings.fetch import FETCH_S, RecordingFetcher
 from calllogd.recordings.links import Links
 from calllogd.recordings.retention import Retention
 from calllogd.recordings.store import RecordingStore
-from calllogd.voip.provider.generic import Generic
 from calllogd.voip.usecase.add_call import AddCallUseCase, Timing
 from calllogd.voip.usecase.fetch_recording import FetchRecordingUseCase
 from calllogd.voip.usecase.hear_kommo import HearKommoUseCase
@@ -33,6 +38,11 @@ from calllogd.voip.usecase.save_call_event import Provider, SaveCallEventUseCase
 from calllogd.voip.usecase.save_call_result import SaveCallResultUseCase
 from calllogd.voip.usecase.save_recording import SaveRecordingUseCase
 from calllogd.voip.usecase.show_call import ShowCallUseCase
+
+Teller = Callable[[Mapping[int, Mapping[str, int]]], Callable[[Call, Call], None]]
+
+RENEWAL_PATIENCE_S = 2.0
+"""How long a renewal of tokens in flight may take once everything else has been closed."""
 
 LEASE_MARGIN_S = 60.0
 """How much longer a recording is held than fetching it may take."""
@@ -54,9 +64,16 @@ class Parts:
     clock: SystemClock
     timing: Timing
     database: Database
+    keys: LedgerOfKeys
+    accounts: LedgerOfAccounts
+    directory: Directory
+    served: Mapping[int, Account]
     calls: LedgerOfCalls
     queue: Queue
     kommo: Kommo
+    users: Users
+    oauth: KommoOAuth | None
+    renew_worker: RenewTokensWorker
     worker: AddCallWorker
     recordings: RecordingStore
     with_recordings: LedgerOfRecordings
@@ -72,42 +89,31 @@ class Parts:
     providers: dict[tuple[str, str], Provider]
 
 
-@asynccontextmanager
-async def ledger(settings: Settings) -> AsyncIterator[LedgerOfCalls]:
-    """Open the ledger alone, for commands that only read or mark calls."""
-    database = Database(settings.database)
-    await database.open()
-    try:
-        yield LedgerOfCalls(database)
-    finally:
-        await database.close()
-
-
-async def webhook_secrets(settings: Settings) -> WebhookSecrets:
-    """Return the secrets of the addresses that Kommo calls."""
-    database = Database(settings.database)
-    await database.open()
-    try:
-        return await _webhook_secrets(database)
-    finally:
-        await database.close()
+async def webhook_secrets(book: Ledger) -> WebhookSecrets:
+    """Return the secrets of the addresses that Kommo calls; opens the ledger's keys."""
+    await book.keys.open()
+    return WebhookSecrets(await book.keys.own_key("kommo-webhook"))
 
 
 @asynccontextmanager
-async def parts(settings: Settings) -> AsyncIterator[Parts]:
-    """Build and open all parts; close them in the reverse order. The queue's threads are not started."""
-    make_folder(settings)
+async def parts(settings: Settings, *, told: Teller | None = None) -> AsyncIterator[Parts]:
+    """Build and open all parts; close them in the reverse order. The queue's threads are not started.
+
+    `told` makes, of all accounts' extensions, what is called with each call before and after it changed.
+    """
     async with AsyncExitStack() as opened:
-        database = Database(settings.database)
-        await database.open()
-        opened.push_async_callback(database.close)
-        yield await _built(settings, database, opened)
+        book = await opened.enter_async_context(ledger(settings))
+        yield await _built(settings, book, opened, told)
 
 
-async def _built(settings: Settings, database: Database, opened: AsyncExitStack) -> Parts:
+async def _built(settings: Settings, book: Ledger, opened: AsyncExitStack, told: Teller | None) -> Parts:
     clock = SystemClock()
-    queue = Queue(settings.database, name=QUEUE, threads=settings.workers, writing=database.writing)
-    with_recordings = LedgerOfRecordings(database)
+    await book.keys.open()
+    directory = await book.accounts.directory()
+    accounts = accounts_of(settings, directory)
+    writing = book.database.writing
+    queue = Queue(settings.database, name=QUEUE, threads=settings.workers, writing=writing)
+    with_recordings = LedgerOfRecordings(book.database)
     store = RecordingStore(
         settings.recordings.path, settings.recordings.max_bytes, settings.recordings.keep_free_bytes
     )
@@ -115,12 +121,29 @@ async def _built(settings: Settings, database: Database, opened: AsyncExitStack)
     fetcher = RecordingFetcher(store, settings.recordings.allow_private)
     await fetcher.open()
     opened.push_async_callback(fetcher.close)
-    links = Links(await with_recordings.own_key("recordings"), settings.http.public_url)
+    links = Links(await book.keys.own_key("recordings"), settings.http.public_url)
     timing = Timing(request=settings.kommo.timeout)
-    kommo = Kommo(kommo_accounts(settings, timing, links.link))
+    oauth = oauth_of(settings, timing, clock)
+    if oauth is not None:
+        await oauth.open()
+        opened.push_async_callback(oauth.close)
+    ways = kommo_accounts(
+        settings,
+        accounts,
+        oauth=oauth,
+        grants=book.accounts,
+        clock=clock,
+        timing=timing,
+        link=links.link,
+    )
+    kommo = Kommo(ways.accounts)
     await kommo.open()
     opened.push_async_callback(kommo.close)
-    calls = LedgerOfCalls(database, rung=queue.wake)
+    opened.push_async_callback(_close_all, ways.authentications.values())
+    users = Users(ways.accounts)
+    opened.push_async_callback(users.close)
+    extensions = {account.id: account.extensions for account in accounts.values()}
+    calls = LedgerOfCalls(book.database, rung=queue.wake, told=None if told is None else told(extensions))
     fetch = FetchRecordingUseCase(
         orders=with_recordings,
         calls=calls,
@@ -143,10 +166,22 @@ async def _built(settings: Settings, database: Database, opened: AsyncExitStack)
         settings=settings,
         clock=clock,
         timing=timing,
-        database=database,
+        database=book.database,
+        keys=book.keys,
+        accounts=book.accounts,
+        directory=directory,
+        served=accounts,
         calls=calls,
         queue=queue,
         kommo=kommo,
+        users=users,
+        oauth=oauth,
+        renew_worker=RenewTokensWorker(
+            list(ways.authentications.values()),
+            calls=calls,
+            clock=clock,
+            ends={account.id: token_until(account.access_token or "") for account in accounts.values()},
+        ),
         worker=AddCallWorker(use_case=add_call, calls=calls, clock=clock, width=settings.workers),
         recordings=store,
         with_recordings=with_recordings,
@@ -164,58 +199,10 @@ async def _built(settings: Settings, database: Database, opened: AsyncExitStack)
         save_call_result=SaveCallResultUseCase(calls=calls, clock=clock),
         show_call=ShowCallUseCase(calls=calls),
         hear_kommo=HearKommoUseCase(calls=calls, clock=clock),
-        webhook_secrets=await _webhook_secrets(database),
-        providers=_providers(settings),
+        webhook_secrets=await webhook_secrets(book),
+        providers=providers_of(accounts, directory),
     )
 
 
-async def _webhook_secrets(database: Database) -> WebhookSecrets:
-    return WebhookSecrets(await LedgerOfRecordings(database).own_key("kommo-webhook"))
-
-
-def kommo_accounts(
-    settings: Settings, timing: Timing, link: Callable[[CallKey], str]
-) -> dict[int, KommoAccount]:
-    """Return the configured Kommo accounts, unopened; `link` tells where a recording can be played."""
-    total = Limiter(settings.kommo.rate_total, monotonic=time.monotonic)
-    return {
-        account.id: _kommo_account(account, settings, timing, total, link)
-        for account in settings.accounts.values()
-    }
-
-
-def make_folder(settings: Settings) -> None:
-    """Make the folder of the ledger if it is not there; raises ConfigError."""
-    try:
-        settings.database.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"database.url: {settings.database.parent} cannot be made: {error.strerror}"
-        ) from error
-
-
-def _kommo_account(
-    account: Account, settings: Settings, timing: Timing, total: Limiter, link: Callable[[CallKey], str]
-) -> KommoAccount:
-    own = Limiter(settings.kommo.rate, monotonic=time.monotonic)
-    api = Api(
-        base_url=account.base_url,
-        access_token=account.access_token,
-        limiters=(own, total),
-        timeout_s=timing.request,
-        turn_s=timing.turn,
-    )
-    words = Words(
-        source=settings.kommo.source, region=account.region, extensions=account.extensions, link=link
-    )
-    return KommoAccount(api=api, words=words)
-
-
-def _providers(settings: Settings) -> dict[tuple[str, str], Provider]:
-    return {
-        ("generic", str(account.id)): Generic(
-            account.id, token=account.generic.token, signing_secret=account.generic.signing_secret
-        )
-        for account in settings.accounts.values()
-        if account.generic.token is not None or account.generic.signing_secret is not None
-    }
+async def _close_all(authentications: Iterable[KommoAuthentication]) -> None:
+    await asyncio.gather(*(each.close(RENEWAL_PATIENCE_S) for each in authentications))

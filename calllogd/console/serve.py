@@ -4,22 +4,25 @@ import asyncio
 import contextlib
 import gc
 import logging
+import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from enum import Enum
 
 from aiohttp import web
 
 from calllogd.config import Settings
 from calllogd.console.parts import Parts, parts
+from calllogd.console.services import services_of
 from calllogd.console.systemd import notify, watchdog_s
 from calllogd.errors import ConfigError, StorageError
 from calllogd.log import set_up
 from calllogd.voip.task.add_call import AddCallTask
 from calllogd.web.app import make_app
-from calllogd.web.desk import Desk, KommoServices, RecordingServices, Services, WidgetServices
-from calllogd.web.tokens import WidgetTokens
+from calllogd.web.desk import Desk
+from calllogd.web.feed import Feed
 
 SWEEP_S = 1.0
 SET_BACK_S = 5.0
@@ -30,6 +33,12 @@ HEALTH_S = 5.0
 CLOSE_HTTP_S = 2.0
 PATIENCE_S = 6.0
 """How long requests to Kommo in flight may take once the daemon has been asked to stop."""
+
+IDLE_S = 150.0
+"""How long a connection may bring no whole request: longer than a proxy keeps one that it may yet use.
+
+Caddy does so for two minutes. aiohttp waits an hour: whoever only connects would soon have all connections.
+"""
 
 BACKLOG = 512
 GC_OBJECTS = 20_000
@@ -43,6 +52,21 @@ class Asked(Enum):
 
     STOP = "stop"
     RELOAD = "reload"
+    REBUILD = "rebuild"
+    """The accounts that the ledger tells of are others than before."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Front:
+    """What the world sees, which outlives a reload.
+
+    Operators' sessions end with the process: which of them were logged out is remembered no longer.
+    """
+
+    desk: Desk
+    feed: Feed
+    runner: web.AppRunner
+    session_key: bytes = field(repr=False)
 
 
 def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
@@ -65,13 +89,13 @@ async def _serve(settings: Settings, reload: Callable[[], Settings], listening: 
     ):
         loop.add_signal_handler(number, asked.put_nowait, meaning)
     desk = Desk()
-    runner = await _listen(desk, listening)
+    front = _Front(desk, Feed(), await _listen(desk, listening), secrets.token_bytes(32))
     proven: Settings | None = None
     following: Settings | None = settings
     try:
         while following is not None:
             try:
-                proven, following = following, await _run(following, reload, desk, runner, asked)
+                proven, following = following, await _run(following, reload, front, asked)
             except ConfigError as error:
                 # The new configuration reads well, but its ledger cannot be opened.
                 if proven is None or proven is following:
@@ -79,19 +103,18 @@ async def _serve(settings: Settings, reload: Callable[[], Settings], listening: 
                 _refused(error, proven)
                 following = proven
     finally:
-        await runner.cleanup()
+        await front.runner.cleanup()
     _log.info("stopped")
 
 
 async def _run(
     settings: Settings,
     reload: Callable[[], Settings],
-    desk: Desk,
-    runner: web.AppRunner,
+    front: _Front,
     asked: asyncio.Queue[Asked],
 ) -> Settings | None:
     """Serve with one configuration; return the one to go on with, None to stop."""
-    async with parts(settings) as built:
+    async with parts(settings, told=front.feed.teller) as built:
         loop = asyncio.get_running_loop()
 
         def answer(task: AddCallTask) -> None:
@@ -106,23 +129,24 @@ async def _run(
         following: Settings | None = None
         try:
             await built.queue.open(answer)
-            desk.put(_services(built))
+            front.desk.put(await services_of(built, front.feed, front.session_key))
             notify("READY=1")
-            _log.info("listening on %s", ", ".join(map(_address, runner.addresses)))
-            while await _watch(built, asked) is Asked.RELOAD:
+            _log.info("listening on %s", ", ".join(map(_address, front.runner.addresses)))
+            while (what := await _watch(built, asked)) is not Asked.STOP:
                 notify("RELOADING=1")
-                if (following := _reloaded(settings, reload)) is not None:
+                following = settings if what is Asked.REBUILD else _reloaded(settings, reload)
+                if following is not None:
                     break
                 notify("READY=1")
             return following
         finally:
             if following is None:
                 notify("STOPPING=1")
-                await runner.cleanup()
+                await front.runner.cleanup()
             # Before a reload, webhooks are accepted while the workers finish.
             await built.queue.close()
             await asyncio.gather(built.worker.close(PATIENCE_S), built.fetch_worker.close(PATIENCE_S))
-            await desk.clear()
+            await front.desk.clear()
 
 
 def _reloaded(settings: Settings, reload: Callable[[], Settings]) -> Settings | None:
@@ -150,6 +174,8 @@ async def _watch(built: Parts, asked: asyncio.Queue[Asked]) -> Asked:
         asyncio.create_task(_sweep(built), name="sweep"),
         asyncio.create_task(_checkpoint(built), name="checkpoint"),
         asyncio.create_task(built.queue.watch(HEALTH_S), name="queue"),
+        asyncio.create_task(_watch_accounts(built, asked), name="accounts"),
+        asyncio.create_task(built.renew_worker.run(), name="tokens"),
         asyncio.create_task(built.fetch_worker.run(), name="recordings"),
         asyncio.create_task(built.retention.run(), name="retention"),
         asyncio.create_task(_tell_watchdog(built), name="watchdog"),
@@ -187,6 +213,16 @@ async def _sweep(built: Parts) -> None:
         await asyncio.sleep(SWEEP_S)
 
 
+async def _watch_accounts(built: Parts, asked: asyncio.Queue[Asked]) -> None:
+    """Ask to be built anew once accounts, extensions or VoIP tokens change, in whatever process."""
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        with contextlib.suppress(StorageError):
+            if await built.accounts.revision() != built.directory.revision:
+                asked.put_nowait(Asked.REBUILD)
+                await asyncio.Event().wait()
+
+
 async def _checkpoint(built: Parts) -> None:
     """Spare the writer the moving of pages, which would hold up whoever waits for a commit."""
     while True:
@@ -210,42 +246,15 @@ async def _tell_watchdog(built: Parts) -> None:
 
 async def _listen(desk: Desk, listening: socket.socket) -> web.AppRunner:
     runner = web.AppRunner(
-        make_app(desk), access_log=None, shutdown_timeout=CLOSE_HTTP_S, auto_decompress=False
+        make_app(desk),
+        access_log=None,
+        shutdown_timeout=CLOSE_HTTP_S,
+        keepalive_timeout=IDLE_S,
+        auto_decompress=False,
     )
     await runner.setup()
     await web.SockSite(runner, listening, backlog=BACKLOG).start()
     return runner
-
-
-def _services(built: Parts) -> Services:
-    kommo, accounts = built.settings.kommo, built.settings.accounts
-    return Services(
-        providers=built.providers,
-        save_call_event=built.save_call_event,
-        ready=lambda: _ready(built),
-        recordings=RecordingServices(
-            store=built.recordings, links=built.links, calls=built.calls, save=built.save_recording
-        ),
-        widget=WidgetServices(
-            tokens=WidgetTokens(
-                client_id=kommo.client_id,
-                client_secret=kommo.client_secret,
-                redirect_uri=kommo.redirect_uri,
-                base_urls={account.id: account.base_url for account in accounts.values()},
-                clock=built.clock,
-            ),
-            save_call_result=built.save_call_result,
-            show_call=built.show_call,
-        ),
-        kommo=KommoServices(secrets=built.webhook_secrets, hear=built.hear_kommo),
-    )
-
-
-async def _ready(built: Parts) -> None:
-    """Raise StorageError unless the ledger can be written and the queue's threads are alive."""
-    await built.database.ping()
-    if not built.queue.alive:
-        raise StorageError("the queue's threads are not running")
 
 
 @contextlib.contextmanager

@@ -93,4 +93,4 @@ def _fold(connection: sqlite3.Connection, message: Message, now: float) -> Accep
         connection.execute(_FETCH_ANEW, (number,))
     tell_message((connection, number), now, message, "changed the call")
     ring(connection, folded.key)
-    return Accepted(call.state, duplicate=False, new=False, rev=rev)
+    return Accepted(call.state, duplicate=False, new=False, rev=rev, change=(call, folded))

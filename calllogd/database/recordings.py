@@ -1,10 +1,9 @@
-"""The recordings of the ledger: which are to be fetched, which are ready, and the key of their links.
+"""The recordings of the ledger: which are to be fetched, and which are ready.
 
 What becomes of a recording is news like any other and goes through `LedgerOfCalls.accept`; here is only who
 fetches it and when.
 """
 
-import secrets
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +14,6 @@ from calllogd.voip.usecase.fetch_recording import FetchOrder
 
 PAGE = 5000
 """Rows that are looked at in one go, so that other readers do not wait for long."""
-
-KEY_BYTES = 32
 
 _NEXT = (
     "SELECT id, coalesce(fetch_due_at, 0), account_id, call_id, recording_url, fetch_attempts FROM calls"
@@ -101,22 +98,6 @@ class LedgerOfRecordings:
             return page, after + PAGE if last > after + PAGE else None
 
         return await self._database.read(unit)
-
-    async def own_key(self, name: str) -> bytes:
-        """Return the secret key of this name: 32 random bytes, made when it is first asked for.
-
-        Idempotent, also between processes: everybody gets the same.
-        """
-
-        def unit(connection: sqlite3.Connection) -> bytes:
-            connection.execute(
-                "INSERT OR IGNORE INTO keys (name, value) VALUES (?, ?)",
-                (name, secrets.token_bytes(KEY_BYTES)),
-            )
-            (key,) = connection.execute("SELECT value FROM keys WHERE name = ?", (name,)).fetchone()
-            return bytes(key)
-
-        return await self._database.write(unit)
 
 
 def _next(connection: sqlite3.Connection) -> Sequence[Any] | None:

@@ -35,6 +35,7 @@ _DUE = (
     " AND due_at <= ? AND (lease_until IS NULL OR lease_until <= ?) ORDER BY due_at LIMIT ?"
 )
 
+_PROBE = "UPDATE pauses SET probe_at = ?1, tried_at = 0, probes = 0 WHERE ?2 IS NULL OR account_id = ?2"
 _PAUSES_BACK = "UPDATE pauses SET probe_at = min(probe_at, ?1), tried_at = min(tried_at, ?1)"
 _LEADS_BACK = "UPDATE incoming_leads SET known_at = ?1 WHERE known_at > ?1"
 _CALLS_BACK = (
@@ -57,12 +58,20 @@ _RETRIABLE = (
 class LedgerOfCalls:
     """Calls in SQLite; implements `VoipCalls`, and answers the operator's questions.
 
-    `rung` is called on the loop after each commit that put rings into the queue.
+    `rung` is called on the loop after each commit that put rings into the queue, `told` after each that
+    changed a known call, with the call before and after; neither may raise.
     """
 
-    def __init__(self, database: Database, *, rung: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        rung: Callable[[], None] = lambda: None,
+        told: Callable[[Call, Call], None] | None = None,
+    ) -> None:
         self._database = database
         self._rung = rung
+        self._told = told
         self._intake = Together(accept, self._accepted, at_once=accept_new)
 
     async def get(self, key: CallKey) -> Call | None:
@@ -85,6 +94,10 @@ class LedgerOfCalls:
         log_accepted(
             arrival.message.event for arrival, one in zip(arrivals, accepted, strict=True) if one.new
         )
+        if self._told is not None:
+            for one in accepted:
+                if one.change is not None:
+                    self._told(*one.change)
 
     async def claim(self, key: CallKey, now: float, lease_s: float) -> Call | None:
         """Return the call, held for `lease_s`; None if it is not due, held, or its account is paused."""
@@ -147,6 +160,8 @@ class LedgerOfCalls:
             log_change(one.before, one.after, "" if one.note is None else one.note.outcome)
             if one.resumed:
                 log_resume(one.after.key.account_id)
+            if self._told is not None:
+                self._told(one.before, one.after)
         return [one.after for one in written]
 
     async def close_lead(self, call: Call, now: float) -> bool:
@@ -200,15 +215,13 @@ class LedgerOfCalls:
             log_pause(pause)
         return pause
 
-    async def probe_paused(self, now: float) -> None:
-        """Let each paused account try one call at once: a restart may follow the mending of the cause."""
-        await self._database.write(
-            lambda connection: (
-                connection.execute(
-                    "UPDATE pauses SET probe_at = ?, tried_at = 0, probes = 0", (now,)
-                ).rowcount
-            )
-        )
+    async def probe_paused(self, now: float, account_id: int | None = None) -> None:
+        """Let a paused account, or with None each of them, try one call at once.
+
+        The cause may be mended: after a restart, or because new tokens are there.
+        """
+        values = (now, account_id)
+        await self._database.write(lambda connection: connection.execute(_PROBE, values).rowcount)
 
     async def clock_was_set_back(self, now: float, lease_s: float, doubt_wait_s: float) -> int:
         """Let nothing wait for times that the clock has been taken back from; return how many calls are due.

@@ -1,7 +1,6 @@
 """One account's HTTP: its session, its turn, and what its answers mean."""
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,11 @@ from calllogd.errors import (
     NobodyHasNumber,
     OutcomeUnknown,
     PermanentError,
+    TokenRefused,
     TransientError,
 )
+from calllogd.kommo.access import Access, Authentication
+from calllogd.kommo.answers import json_object, list_of, plain, retry_after_s, said
 from calllogd.kommo.limiter import Limiter
 from calllogd.ports import Before
 
@@ -33,15 +35,8 @@ KEEP_ALIVE_S = 4.0
 """A connection is reused only this long, well before Kommo closes it: a request on one that is just being
 closed leaves it unknown whether it arrived."""
 
-BODY_BYTES = 4 * 1024 * 1024
-"""An answer longer than this is not one of Kommo's."""
-
-RETRY_AFTER_S = 1.0
-LONGEST_RETRY_AFTER_S = 3600.0
-
 _TOKEN = "the access token is wrong, expired or revoked"  # noqa: S105  a sentence about a token
 _PAUSES: dict[int, str] = {
-    HTTPStatus.UNAUTHORIZED: _TOKEN,
     HTTPStatus.PAYMENT_REQUIRED: "the account is not paid for",
     HTTPStatus.FORBIDDEN: "Kommo refuses access: missing rights, or this address is blocked",
 }
@@ -60,6 +55,16 @@ class Reply:
     date: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    path: str
+    query: Query
+    body: Any
+    before: Before | None
+    on: bool
+
+
 class Api:
     """Requests of one account; every way in which one can go wrong comes out as a KommoError.
 
@@ -69,15 +74,13 @@ class Api:
     def __init__(
         self,
         *,
-        base_url: str,
-        access_token: str | None,
+        authentication: Authentication,
         limiters: Sequence[Limiter],
         timeout_s: float,
         turn_s: float,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._base = URL(base_url)
-        self._access_token = access_token
+        self._authentication = authentication
         self._limiters = limiters
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(CONNECT_S, timeout_s))
         self._turn_s = turn_s
@@ -137,26 +140,36 @@ class Api:
         before: Before | None = None,
         on: bool = False,
     ) -> Reply:
-        if self._session is None or self._access_token is None:
-            raise AccountPaused("the account has no access token yet")
+        """Send a request, and once more with another token if Kommo does not take the first."""
+        if self._session is None:
+            raise TransientError("calllogd is stopping")
+        request = _Request(method, path, query, body, before, on)
+        access = await self._authentication.access()
+        try:
+            return await self._sent(self._session, request, access)
+        except TokenRefused as refused:
+            access = await self._authentication.renewed(access, refused)
+        return await self._sent(self._session, request, access)
+
+    async def _sent(self, session: aiohttp.ClientSession, request: _Request, access: Access) -> Reply:
         for limiter in self._limiters:
             await limiter.turn(self._turn_s)
-        if before is not None:
-            await before()
-        creating = before is not None
+        if request.before is not None:
+            await request.before()
+        creating = request.before is not None
         try:
-            async with self._session.request(
-                method,
-                (self._base / path).with_query(list(query)),
-                json=body,
-                headers={"Authorization": f"Bearer {self._access_token}"},
+            async with session.request(
+                request.method,
+                (URL(access.base_url) / request.path).with_query(list(request.query)),
+                json=request.body,
+                headers={"Authorization": f"Bearer {access.token}"},
                 allow_redirects=False,
             ) as response:
-                return await self._read(response, creating=creating, on=on)
+                return await self._read(response, creating=creating, on=request.on)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise TransientError(f"Kommo is not reached: {_plain(error)}") from error
+            raise TransientError(f"Kommo is not reached: {plain(error)}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            _lost(f"no answer from Kommo: {_plain(error)}", creating=creating, cause=error)
+            _lost(f"no answer from Kommo: {plain(error)}", creating=creating, cause=error)
 
     async def _read(self, response: aiohttp.ClientResponse, *, creating: bool, on: bool) -> Reply:
         request_id = response.headers.get("X-Request-Id")
@@ -166,44 +179,44 @@ class Api:
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
             _lost(f"Kommo answered with HTTP {status}", creating=creating, request_id=request_id)
         if status < HTTPStatus.MULTIPLE_CHOICES:
-            body = {} if status == HTTPStatus.NO_CONTENT else await _json(response)
+            body = {} if status == HTTPStatus.NO_CONTENT else await json_object(response)
             if body is None:
                 _lost("Kommo's answer is unreadable", creating=creating, request_id=request_id)
             return Reply(body, request_id, response.headers.get("Date"))
         try:
-            body = await _json(response)
+            body = await json_object(response)
         except (aiohttp.ClientError, TimeoutError, OSError):
             body = None  # the status says that nothing was done, whatever became of the rest
-        raise self._refusal(status, body, response.headers, at_fault=not creating or on)
+        raise self._refusal(response, body, at_fault=not creating or on)
 
     def _refusal(
-        self, status: int, body: Mapping[str, Any] | None, headers: Mapping[str, str], *, at_fault: bool
+        self, response: aiohttp.ClientResponse, body: Mapping[str, Any] | None, *, at_fault: bool
     ) -> KommoError:
         """Return the error of an answer that proves that nothing was done.
 
         `at_fault`: the request may have named what is not there.
         """
+        status, headers = response.status, response.headers
         request_id = headers.get("X-Request-Id")
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            retry_after_s = _retry_after_s(body, headers)
-            self._limiters[0].slow_down(retry_after_s)
-            return TransientError(
-                "too many requests for Kommo", request_id=request_id, retry_after_s=retry_after_s
-            )
+            wait_s = retry_after_s(body, headers)
+            self._limiters[0].slow_down(wait_s)
+            return TransientError("too many requests for Kommo", request_id=request_id, retry_after_s=wait_s)
+        if status == HTTPStatus.UNAUTHORIZED:
+            return TokenRefused(f"{_TOKEN} (HTTP {status}{said(body)})", request_id=request_id)
         if status in _PAUSES:
-            return AccountPaused(f"{_PAUSES[status]} (HTTP {status}{_said(body)})", request_id=request_id)
+            return AccountPaused(f"{_PAUSES[status]} (HTTP {status}{said(body)})", request_id=request_id)
         if status < HTTPStatus.BAD_REQUEST or (not at_fault and status in _NOT_KOMMO):
             # No request of ours can be at fault: this is not the account's address.
-            host = self._base.host
             return AccountPaused(
-                f"{host} does not answer as Kommo does (HTTP {status})", request_id=request_id
+                f"{response.url.host} does not answer as Kommo does (HTTP {status})", request_id=request_id
             )
         if body is None:
             return TransientError(f"Kommo's refusal is unreadable (HTTP {status})", request_id=request_id)
-        if any(is_nobody(error) for error in _list(body.get("errors"))):
+        if any(is_nobody(error) for error in list_of(body.get("errors"))):
             return NobodyHasNumber("nobody has the number", request_id=request_id, answer=body)
         kind = Gone if status == HTTPStatus.NOT_FOUND else PermanentError
-        return kind(f"Kommo refuses the request (HTTP {status}{_said(body)})", request_id=request_id)
+        return kind(f"Kommo refuses the request (HTTP {status}{said(body)})", request_id=request_id)
 
 
 def _lost(
@@ -214,52 +227,6 @@ def _lost(
     raise kind(reason, request_id=request_id) from cause
 
 
-async def _json(response: aiohttp.ClientResponse) -> Mapping[str, Any] | None:
-    """Return the JSON object of an answer, None if it is none."""
-    raw = bytearray()
-    async for chunk in response.content.iter_chunked(65536):
-        raw += chunk
-        if len(raw) > BODY_BYTES:
-            return None
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-    return body if isinstance(body, dict) else None
-
-
 def is_nobody(error: object) -> bool:
     """Tell whether an error of an answer says that nobody has the number of a call."""
     return isinstance(error, dict) and str(error.get("status")) == str(NOBODY)
-
-
-def _retry_after_s(body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> float:
-    for named in ((body or {}).get("retry_after"), headers.get("Retry-After")):
-        try:
-            seconds = float(str(named))
-        except ValueError:
-            continue
-        if 0 < seconds < float("inf"):
-            return min(seconds, LONGEST_RETRY_AFTER_S)
-    return RETRY_AFTER_S
-
-
-def _said(body: Mapping[str, Any] | None) -> str:
-    """Return Kommo's own words on a refusal, at most a few, for people to read."""
-    words: list[str] = []
-    for part in _list((body or {}).get("validation-errors")):
-        for error in _list(part.get("errors")) if isinstance(part, dict) else ():
-            if isinstance(error, dict):
-                words.append(f"{error.get('path')}: {error.get('detail')}")
-    for key in ("title", "detail", "hint"):
-        if isinstance(said := (body or {}).get(key), str) and said not in words:
-            words.append(said)
-    return f": {'; '.join(words)[:300]}" if words else ""
-
-
-def _list(value: object) -> Sequence[Any]:
-    return value if isinstance(value, list) else ()
-
-
-def _plain(error: BaseException) -> str:
-    return str(error) or type(error).__name__

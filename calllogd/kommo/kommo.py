@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 from calllogd.domain.call import Call, CallKey, EntityRef, EntityType, Entry, IncomingLead, LeadState
 from calllogd.domain.phone import tail
+from calllogd.domain.user import User
 from calllogd.errors import (
     AccountPaused,
     Gone,
@@ -52,12 +53,12 @@ class KommoAccount:
         """Return Kommo's description of the account: id, name, subdomain, and Kommo's time."""
         return await self._api.get("api/v4/account")
 
-    async def users(self) -> Mapping[int, str]:
-        """Return the names of the account's users by their ids; only an administrator's token may ask."""
-        users: dict[int, str] = {}
+    async def users(self) -> Mapping[int, User]:
+        """Return the account's users by their ids; only an administrator's token may ask."""
+        users: dict[int, User] = {}
         for page in range(1, PAGES + 1):
             found = _embedded((await self._page("api/v4/users", (), page)).body, "users")
-            users.update({int(user["id"]): str(user.get("name")) for user in found})
+            users.update({user.id: user for user in map(_user, found) if user is not None})
             if len(found) < PAGE:
                 break
         return users
@@ -402,6 +403,24 @@ def _embedded(body: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     embedded = body.get("_embedded")
     rows = embedded.get(name) if isinstance(embedded, dict) else None
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def _user(row: Mapping[str, Any]) -> User | None:
+    """Return one of the account's users, None for a row without an id.
+
+    Somebody of whom Kommo does not say so is no administrator; he is active unless it denies it.
+    """
+    user_id, name, rights = row.get("id"), row.get("name"), row.get("rights")
+    if isinstance(user_id, bool) or not isinstance(user_id, int) or not 1 <= user_id < 2**53:
+        return None
+    may = rights if isinstance(rights, dict) else {}
+    return User(
+        id=user_id,
+        # A name goes on to browsers, in UTF-8.
+        name=name.encode(errors="replace").decode() if isinstance(name, str) else "",
+        is_admin=may.get("is_admin") is True,
+        is_active=may.get("is_active") in (None, True),
+    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A stand-in of Kommo: a real HTTP server with a world of its own, Kommo's rules, webhooks, and faults.
+"""A stand-in of Kommo: a real HTTP server with a world of its own, Kommo's rules, OAuth, webhooks, faults.
 
 And one of a VoIP service's recording server.
 """
@@ -7,6 +7,7 @@ from calllogd.sandbox.entries import Doubled, History
 from calllogd.sandbox.exchange import FetchRecord, Mishap, MishapKind, Recordings, SandboxExchange
 from calllogd.sandbox.faults import Fault, FaultKind, FaultScript
 from calllogd.sandbox.hooks import HookRecord
+from calllogd.sandbox.integration import Integration
 from calllogd.sandbox.records import Card, EntityType, EntryView, IncomingLead, Lead, Note, User
 from calllogd.sandbox.rules import Rules
 from calllogd.sandbox.server import RequestRecord, SandboxKommo
@@ -25,6 +26,7 @@ __all__ = [
     "History",
     "HookRecord",
     "IncomingLead",
+    "Integration",
     "Lead",
     "Mishap",
     "MishapKind",

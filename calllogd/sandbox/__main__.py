@@ -3,11 +3,17 @@
 import argparse
 import asyncio
 import ipaddress
+import json
 import os
+import secrets
 import signal
 import sys
 from typing import Final
 
+from yarl import URL
+
+from calllogd.sandbox.consent import CONSENT_PATH
+from calllogd.sandbox.integration import Integration
 from calllogd.sandbox.rules import MIXED_STATUSES, Rules
 from calllogd.sandbox.server import RATE, SandboxKommo
 
@@ -19,8 +25,13 @@ KNOWN_PHONE_WITH_LEAD: Final = "+1 555 010 0201"
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until SIGTERM or Ctrl-C; 0 when asked to stop, 1 when the address cannot be had."""
-    options = _parser().parse_args(argv)
-    return asyncio.run(_serve(options))
+    parser = _parser()
+    options = parser.parse_args(argv)
+    try:
+        integration = _integration(options)
+    except ValueError as exc:
+        parser.error(str(exc))
+    return asyncio.run(_serve(options, integration))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
         "--list-lag", metavar="S", type=float, default=0.0, help="seconds until lists show it"
     )
     parser.add_argument("--latency", metavar="S", type=float, default=0.0, help="seconds before each answer")
+    oauth = parser.add_argument_group("OAuth", "Also, at any time: POST /_sandbox/oauth.")
+    oauth.add_argument("--client-id", metavar="TEXT", help="id of the integration; without it no OAuth")
+    oauth.add_argument("--client-secret", metavar="TEXT", help="its secret; made up when not given")
+    oauth.add_argument("--redirect-uri", metavar="URL", help="where its codes go; needed with --client-id")
+    oauth.add_argument("--disable-url", metavar="URL", help="who is told that it was uninstalled")
     doubtful = parser.add_argument_group(
         "what is not known of Kommo", "Also, at any time: POST /_sandbox/rules."
     )
@@ -76,6 +92,13 @@ def _parser() -> argparse.ArgumentParser:
         default=True,
         help="whether the errors of such a batch carry the request_id of their call; default: they do",
     )
+    doubtful.add_argument(
+        "--refresh-until-used",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="whether a refresh token stays good until what it was exchanged for is used; "
+        "default: it is dead at once",
+    )
     edits = doubtful.add_mutually_exclusive_group()
     edits.add_argument(
         "--replace-params",
@@ -91,6 +114,21 @@ def _parser() -> argparse.ArgumentParser:
         help="an edit of a note replaces the params it names",
     )
     return parser
+
+
+def _integration(options: argparse.Namespace) -> Integration | None:
+    if options.client_id is None:
+        if options.client_secret or options.redirect_uri or options.disable_url:
+            raise ValueError("--client-secret, --redirect-uri and --disable-url need --client-id")
+        return None
+    if options.redirect_uri is None:
+        raise ValueError("--client-id needs --redirect-uri")
+    return Integration(
+        options.client_id,
+        options.client_secret or secrets.token_urlsafe(48),
+        options.redirect_uri,
+        options.disable_url,
+    )
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -110,7 +148,7 @@ def _address(text: str) -> tuple[str, int]:
     return host, number
 
 
-async def _serve(options: argparse.Namespace) -> int:
+async def _serve(options: argparse.Namespace, integration: Integration | None) -> int:
     sandbox = SandboxKommo(
         rate=options.rate,
         search_lag=options.search_lag,
@@ -120,7 +158,9 @@ async def _serve(options: argparse.Namespace) -> int:
             mixed_status=options.mixed_status,
             mixed_request_ids=options.mixed_request_ids,
             merge_params=options.merge_params,
+            refresh_until_used=options.refresh_until_used,
         ),
+        integration=integration,
     )
     account = sandbox.account(options.account, token=options.token)
     account.add_contact("Kim Known", [KNOWN_PHONE])
@@ -143,10 +183,26 @@ async def _serve(options: argparse.Namespace) -> int:
         f"contacts       {KNOWN_PHONE} (no lead), {KNOWN_PHONE_WITH_LEAD} (one active lead)\n"
         f"recordings     {sandbox.recording_url('NAME.mp3')}, or .wav\n"
     )
+    if integration is not None:
+        sys.stdout.write(_oauth_settings(sandbox.url, sandbox.domain(account.id), integration))
     sys.stdout.flush()
     await asked_to_stop.wait()
     await sandbox.stop()
     return 0
+
+
+def _oauth_settings(url: str, domain: str, integration: Integration) -> str:
+    consent = URL(url).with_path(CONSENT_PATH)
+    settings = {
+        "client_id": integration.client_id,
+        "client_secret": integration.client_secret,
+        "redirect_uri": integration.redirect_uri,
+        "consent_url": str(consent),
+        "domains": [domain],
+    }
+    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
+    asked = consent.with_query(client_id=integration.client_id)
+    return "\n".join([f"consent        {asked}", "[kommo]", *lines, ""])
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ PROBLEM_TYPE: Final = "https://httpstatus.es/{status}"
 OK: Final = 200
 NO_CONTENT: Final = 204
 BAD_REQUEST: Final = 400
+UNAUTHORIZED: Final = 401
+FORBIDDEN: Final = 403
 NOT_FOUND: Final = 404
 METHOD_NOT_ALLOWED: Final = 405
 UNPROCESSABLE: Final = 422
@@ -25,14 +27,14 @@ UNPROCESSABLE: Final = 422
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiRequest:
-    """One request to /api/v4, wholly read."""
+    """One request to /api/v4 or to OAuth, wholly read."""
 
     method: str
     path: str
-    """After /api/v4, with the slash in front."""
+    """After /api/v4, with the slash in front; of OAuth the whole path."""
     url: URL
     query: MultiMapping[str]
-    body: bytes
+    body: bytes = field(repr=False)
     args: Mapping[str, str] = field(default_factory=dict)
     """The parts of the path that a route's pattern names."""
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "/_sandbox"
 HOOK_TYPES: Final[dict[str, tuple[type, ...]]] = {"account_id": (int, str), "url": (str,)}
+OAUTH_TYPES: Final[dict[str, tuple[type, ...]]] = {"account_id": (int, str), "do": (str,), "host": (str,)}
 
 
 def add_routes(app: web.Application, sandbox: SandboxKommo) -> None:
@@ -34,6 +35,7 @@ def add_routes(app: web.Application, sandbox: SandboxKommo) -> None:
             web.post(f"{PREFIX}/hooks", guarded(control.set_hook)),
             web.get(f"{PREFIX}/rules", guarded(control.rules)),
             web.post(f"{PREFIX}/rules", guarded(control.change_rules)),
+            web.post(f"{PREFIX}/oauth", guarded(control.oauth)),
             web.post(f"{PREFIX}/contacts", guarded(control.add_contact)),
             web.post(f"{PREFIX}/faults", guarded(control.add_fault)),
             web.delete(f"{PREFIX}/faults", guarded(control.clear_faults)),
@@ -110,6 +112,33 @@ class _Control:
     async def change_rules(self, request: web.Request) -> web.Response:
         self._sandbox.rules.change(await object_in(request))
         return web.json_response(asdict(self._sandbox.rules))
+
+    async def oauth(self, request: web.Request) -> web.Response:
+        given = fields_of(await object_in(request), OAUTH_TYPES, "what to do")
+        account, status = self._account(given.get("account_id")), None
+        match given:
+            case {"do": "expire"}:
+                self._sandbox.expire(account.id)
+            case {"do": "revoke"}:
+                self._sandbox.revoke(account.id)
+            case {"do": "install"}:
+                status = await self._sandbox.install(account.id)
+            case {"do": "uninstall"}:
+                status = await self._sandbox.uninstall(account.id)
+            case {"do": "rename", "host": host}:
+                await self._move(account, host)
+            case _:
+                raise ValueError("do is expire, revoke, install, uninstall, or rename with a host")
+        domain = self._sandbox.domain(account.id)
+        return web.json_response({"account_id": account.id, "domain": domain, "status": status})
+
+    async def _move(self, account: Account, host: str) -> None:
+        # Whoever controls from another process cannot make the sandbox listen there first.
+        try:
+            await self._sandbox.add_host(host)
+        except OSError as exc:
+            raise ValueError(f"cannot listen at {host}: {exc.strerror}") from exc
+        self._sandbox.rename(account.id, host)
 
     async def add_contact(self, request: web.Request) -> web.Response:
         body = await object_in(request)

@@ -10,12 +10,10 @@ from typing import Final
 
 from aiohttp import web
 
-from calllogd.sandbox.api import Answer, problem
+from calllogd.sandbox.api import FORBIDDEN, UNAUTHORIZED, Answer, problem
 from calllogd.sandbox.faults import Fault, FaultKind
 
-UNAUTHORIZED: Final = 401
 UNPAID: Final = 402
-FORBIDDEN: Final = 403
 TOO_MANY: Final = 429
 SERVER_ERROR: Final = 500
 TITLES: Final = {

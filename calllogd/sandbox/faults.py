@@ -61,8 +61,9 @@ JSON_TYPES: Final[dict[str, tuple[type, ...]]] = {
 class Fault:
     """One mishap and the requests that meet it. Raises ValueError for a fault that makes no sense.
 
-    `path` is a regular expression searched in the path after /api/v4 (`^/calls$`, `/notes`); every match
-    counts, the first `after` ones pass, of the others each `every`-th meets the fault, at most `times` times.
+    `path` is a regular expression searched in the path after /api/v4 (`^/calls$`, `/notes`), of OAuth in the
+    whole one (`^/oauth2/access_token$`); every match counts, the first `after` ones pass, of the others each
+    `every`-th meets the fault, at most `times` times.
     `body` replaces the JSON of an error by this text, sent as text/plain.
     """
 
@@ -100,7 +101,7 @@ class Fault:
             raise ValueError("kind is missing")
         return cls(**given)
 
-    def matches(self, method: str, path: str, account_id: int) -> bool:
+    def matches(self, method: str, path: str, account_id: int | None) -> bool:
         """The request is one of those that this fault counts."""
         return (
             (self.method is None or self.method.upper() == method)
@@ -144,7 +145,7 @@ class FaultScript:
         """How many requests met this fault so far."""
         return sum(armed.fired for armed in self._armed if armed.fault == fault)
 
-    def take(self, method: str, path: str, account_id: int) -> Fault | None:
+    def take(self, method: str, path: str, account_id: int | None) -> Fault | None:
         """The fault that this request meets, if any; the first that fires wins."""
         for armed in self._armed:
             if armed.fault.matches(method, path, account_id) and armed.fires():

@@ -3,6 +3,7 @@
 from typing import Final
 
 from aiohttp import web
+from yarl import URL
 
 SHUTDOWN_S: Final = 1.0
 
@@ -13,6 +14,7 @@ class Listener:
     def __init__(self) -> None:
         self._runner: web.AppRunner | None = None
         self._url: str | None = None
+        self._hosts: set[str] = set()
 
     @property
     def url(self) -> str:
@@ -20,6 +22,11 @@ class Listener:
         if self._url is None:
             raise RuntimeError("the sandbox has not been started")
         return self._url
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Where it listens, without the port, which is the same everywhere."""
+        return frozenset(self._hosts)
 
     async def start(self, app: web.Application, host: str, port: int) -> None:
         """Listen; port 0 takes a free one. Raises OSError when the address cannot be had."""
@@ -33,11 +40,20 @@ class Listener:
             await runner.cleanup()
             raise
         self._runner = runner
+        self._hosts = {host}
         shown = f"[{host}]" if ":" in host else host
         self._url = f"http://{shown}:{runner.addresses[0][1]}"
+
+    async def add(self, host: str) -> None:
+        """Listen at this host as well. Raises OSError when the address cannot be had."""
+        port = URL(self.url).port
+        if self._runner is not None and host not in self._hosts:
+            await web.TCPSite(self._runner, host, port).start()
+            self._hosts.add(host)
 
     async def stop(self) -> None:
         """Close all connections; what still runs after `SHUTDOWN_S` is cancelled."""
         if self._runner is not None:
             await self._runner.cleanup()
         self._runner = self._url = None
+        self._hosts = set()

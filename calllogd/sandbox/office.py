@@ -5,6 +5,7 @@ from typing import Any, Final
 from calllogd.sandbox import shapes
 from calllogd.sandbox.api import (
     BAD_REQUEST,
+    FORBIDDEN,
     OK,
     Answer,
     ApiRequest,
@@ -54,7 +55,7 @@ def show_account(account: Account, request: ApiRequest) -> Answer:
             "name": account.name,
             "subdomain": account.subdomain,
             "current_user_id": account.users[0].id,
-            "country": "US",
+            "country": account.country,
             "customers_mode": "disabled",
             "is_unsorted_on": True,
             "is_technical_account": False,
@@ -65,13 +66,15 @@ def show_account(account: Account, request: ApiRequest) -> Answer:
 
 
 def list_users(account: Account, request: ApiRequest) -> Answer:
-    """Everybody who works in the account."""
+    """Everybody who works in the account; 403 unless an administrator asks."""
+    _refuse_unless_admin(account)
     page = page_of(request, "users", account.users, lambda user: shapes.user(request, user), {})
     return page if page.body is None else Answer(OK, {"_total_items": len(account.users), **page.body})
 
 
 def one_user(account: Account, request: ApiRequest) -> Answer:
-    """One of them."""
+    """One of them; 403 likewise."""
+    _refuse_unless_admin(account)
     wanted = request.number("user_id")
     for user in account.users:
         if user.id == wanted:
@@ -124,6 +127,11 @@ def add_tasks(account: Account, request: ApiRequest) -> Answer:
         links = shapes.self_link(request.href(f"tasks/{task.id}"))
         made.append({"id": task.id, "request_id": request_id(item, index), "_links": links})
     return collection("tasks", made, request)
+
+
+def _refuse_unless_admin(account: Account) -> None:
+    if not account.token_is_admin:
+        raise Refused(problem(FORBIDDEN, "Forbidden", "Administrator rights are needed"))
 
 
 def _mistakes(account: Account, item: dict[str, Any]) -> list[Mistake]:

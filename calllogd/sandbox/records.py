@@ -161,6 +161,7 @@ class User:
     name: str
     email: str
     is_admin: bool = False
+    is_active: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

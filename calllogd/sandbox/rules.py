@@ -10,6 +10,7 @@ JSON_TYPES: Final[dict[str, tuple[type, ...]]] = {
     "mixed_status": (int,),
     "mixed_request_ids": (bool,),
     "merge_params": (bool,),
+    "refresh_until_used": (bool,),
 }
 
 
@@ -23,6 +24,8 @@ class Rules:
     """The errors of such a batch name the `request_id` of their call."""
     merge_params: bool = False
     """What an edit of a note leaves out of `params` stays; else it is gone."""
+    refresh_until_used: bool = False
+    """A refresh token stays good, and the access token beside it, until what it was exchanged for is used."""
 
     def __post_init__(self) -> None:
         if self.mixed_status not in MIXED_STATUSES:
@@ -34,3 +37,4 @@ class Rules:
         self.mixed_status = changed.mixed_status
         self.mixed_request_ids = changed.mixed_request_ids
         self.merge_params = changed.merge_params
+        self.refresh_until_used = changed.refresh_until_used

@@ -12,13 +12,14 @@ from typing import Final, Self
 
 from aiohttp import web
 
-from calllogd.sandbox import control
-from calllogd.sandbox.api import Answer, ApiRequest
-from calllogd.sandbox.delivery import DELIVERIES, TOO_MANY, UNAUTHORIZED, Exchange, error, response
+from calllogd.sandbox import consent, control
+from calllogd.sandbox.api import UNAUTHORIZED, Answer, ApiRequest
+from calllogd.sandbox.delivery import DELIVERIES, TOO_MANY, Exchange, error, response
 from calllogd.sandbox.exchange import Recordings
 from calllogd.sandbox.faults import Fault, FaultKind, FaultScript
 from calllogd.sandbox.hooks import Hooks
-from calllogd.sandbox.listener import Listener
+from calllogd.sandbox.integration import Integration
+from calllogd.sandbox.oauth import SUBDOMAIN_PATH, TOKENS_PATH, OAuth, elsewhere
 from calllogd.sandbox.routes import answer as answer_of
 from calllogd.sandbox.rules import Rules
 from calllogd.sandbox.world import Account
@@ -27,31 +28,34 @@ API: Final = "/api/v4"
 EXCHANGE: Final = "/_exchange"
 RATE: Final = 7
 RATE_WINDOW_S: Final = 1.0
+RETRY_AFTER_S: Final = 1
 
 
 @dataclass(slots=True, kw_only=True)
 class RequestRecord:
-    """One API request that came; `status` is what was answered, None while and if nothing is."""
+    """One request to the API or to OAuth; `status` is what was answered, None while and if nothing is."""
 
     at: float
     method: str
     path: str
-    """After /api/v4, with the slash in front and without the query."""
+    """After /api/v4, or of OAuth the whole one; with the slash in front and without the query."""
     account_id: int | None
-    """None: the token is nobody's."""
+    """None: the token, or code, is nobody's."""
     request_id: str
     """What X-Request-Id said."""
     status: int | None = None
     fault: str | None = None
 
 
-class SandboxKommo:
+class SandboxKommo(OAuth):
     """Kommo for tests, demonstrations and integrators without an account: many accounts behind one address.
 
     `rate`: requests in any one second for each account, 0 for no limit. `search_lag`, `list_lag`: seconds
     until what was written is found by searches, shown by lists. `latency`: seconds before each answer;
     what was asked is done before it, even if the client leaves meanwhile. Faults keep their own time.
     `rules`: how it behaves where Kommo's behaviour is not known; may be changed at any time.
+
+    `integration`: what may be let into the accounts by OAuth; see `OAuth` for all that comes with it.
 
     Below /_exchange it is a VoIP service's recording server as well.
     """
@@ -65,29 +69,24 @@ class SandboxKommo:
         latency: float | Callable[[], float] = 0.0,
         now: Callable[[], float] = time.time,
         rules: Rules | None = None,
+        integration: Integration | None = None,
     ) -> None:
+        super().__init__(now=now, rules=Rules() if rules is None else rules, integration=integration)
         self.rate = rate
         self.latency = latency
-        self.rules: Final = Rules() if rules is None else rules
         self.faults: Final = FaultScript()
         self.hooks: Final = Hooks(now)
         self.recordings: Final = Recordings(now=now)
         self.requests: list[RequestRecord] = []
         self.counters: Counter[str] = Counter()
-        """`requests`, `answered`, `rate_limited`, `unauthorized`, `late_commits`, and `fault:<kind>`."""
+        """`requests`, `answered`, `rate_limited`, `unauthorized`, `elsewhere` (at a host that is not the
+        account's), `late_commits`, and `fault:<kind>`."""
         self._search_lag = search_lag
         self._list_lag = list_lag
-        self._now = now
-        self._accounts: dict[int, Account] = {}
+        self._by_token: dict[str, Account] = {}
         self._admitted: dict[int, deque[float]] = {}
         self._late: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
-        self._listener: Final = Listener()
-
-    @property
-    def url(self) -> str:
-        """Address of the running server, without a slash at the end."""
-        return self._listener.url
 
     @property
     def accounts(self) -> list[Account]:
@@ -126,7 +125,10 @@ class SandboxKommo:
         """Listen; port 0 takes a free one. Raises OSError when the address cannot be had."""
         self._stopping.clear()
         app = web.Application()
-        app.router.add_route("*", API + "/{path:.*}", self._serve)
+        app.router.add_route("*", API + "/{path:.*}", self._serve_api)
+        for path in (TOKENS_PATH, SUBDOMAIN_PATH):
+            app.router.add_route("*", path, self._serve_oauth)
+        consent.add_routes(app, self)
         control.add_routes(app, self)
         self.recordings.add_routes(app, EXCHANGE)
         await self._listener.start(app, host, port)
@@ -162,16 +164,44 @@ class SandboxKommo:
     ) -> None:
         await self.stop()
 
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        asked = ApiRequest(
-            method=request.method,
-            path="/" + request.match_info["path"],
-            url=request.url,
-            query=request.query,
-            body=body,
+    async def _serve_api(self, request: web.Request) -> web.StreamResponse:
+        asked = await _read(request, "/" + request.match_info["path"])
+        token = _bearer(request)
+        pair = self._grants.opened_by(token)
+        account = self._owner_of(token) if pair is None else self._accounts[pair.account_id]
+        if account is None:
+            self.counters["unauthorized"] += 1
+            return await self._answered(request, asked, None, error(UNAUTHORIZED))
+        owner = account
+
+        def commit() -> Answer:
+            if pair is not None:
+                self._grants.use(pair)
+            return answer_of(owner, asked)
+
+        refused = self._elsewhere(owner, request) or self._over_rate(owner.id)
+        return await self._answered(request, asked, owner, refused or commit)
+
+    async def _serve_oauth(self, request: web.Request) -> web.StreamResponse:
+        if self.integration is None:
+            raise web.HTTPNotFound
+        asked = await _read(request, request.path)
+        account = self._owner_of_grant(request, asked)
+        refused = None
+        if asked.path == TOKENS_PATH and account is not None:
+            refused = self._elsewhere(account, request)
+        return await self._answered(
+            request, asked, account, refused or (lambda: self._oauth_answer(request, asked))
         )
-        account = self._owner_of_token(request)
+
+    async def _answered(
+        self,
+        request: web.Request,
+        asked: ApiRequest,
+        account: Account | None,
+        do: Answer | Callable[[], Answer],
+    ) -> web.StreamResponse:
+        """Record the request, and refuse it or do what it asks, as well as its fault allows."""
         record = RequestRecord(
             at=self._now(),
             method=asked.method,
@@ -181,7 +211,7 @@ class SandboxKommo:
         )
         self.requests.append(record)
         self.counters["requests"] += 1
-        sent = await self._answered(request, asked, account, record)
+        sent = await self._sent(request, record, do)
         if record.fault is None:
             await self._lag()
         if sent.prepared or _is_open(request):
@@ -189,29 +219,22 @@ class SandboxKommo:
             self.counters["answered"] += 1
         return sent
 
-    async def _answered(
-        self, request: web.Request, asked: ApiRequest, account: Account | None, record: RequestRecord
+    async def _sent(
+        self, request: web.Request, record: RequestRecord, do: Answer | Callable[[], Answer]
     ) -> web.StreamResponse:
         headers = {"X-Request-Id": record.request_id}
-        if account is None:
-            self.counters["unauthorized"] += 1
-            return response(error(UNAUTHORIZED), headers)
-        if (retry_after := self._over_rate(account.id)) is not None:
-            self.counters["rate_limited"] += 1
-            return response(error(TOO_MANY, retry_after=retry_after), headers)
-        fault = self.faults.take(asked.method, asked.path, account.id)
+        if isinstance(do, Answer):
+            return response(do, headers)
+        fault = self.faults.take(record.method, record.path, record.account_id)
         if fault is None:
-            return response(answer_of(account, asked), headers)
+            return response(do(), headers)
         record.fault = fault.kind
         self.counters[f"fault:{fault.kind}"] += 1
-        return await self._deliver(request, asked, account, fault, headers)
+        return await self._deliver(request, do, fault, headers)
 
     async def _deliver(
-        self, request: web.Request, asked: ApiRequest, account: Account, fault: Fault, headers: dict[str, str]
+        self, request: web.Request, commit: Callable[[], Answer], fault: Fault, headers: dict[str, str]
     ) -> web.StreamResponse:
-        def commit() -> Answer:
-            return answer_of(account, asked)
-
         async def late(seconds: float) -> None:
             await asyncio.sleep(seconds)
             commit()
@@ -230,17 +253,25 @@ class SandboxKommo:
         if seconds > 0:
             await asyncio.sleep(seconds)
 
-    def _owner_of_token(self, request: web.Request) -> Account | None:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
+    def _owner_of(self, token: str) -> Account | None:
+        """Whose long-lived token it is."""
+        if not token:
             return None
-        for account in self._accounts.values():
-            if account.token == token:
-                return account
-        return None
+        account = self._by_token.get(token)
+        if account is not None and account.token == token:
+            return account
+        # Anybody may have given an account another token.
+        self._by_token = {it.token: it for it in self._accounts.values()}
+        return self._by_token.get(token)
 
-    def _over_rate(self, account_id: int) -> int | None:
-        """Seconds to wait when the account asked too often, else None and the request is counted.
+    def _elsewhere(self, account: Account, request: web.Request) -> Answer | None:
+        refused = elsewhere(account, request)
+        if refused is not None:
+            self.counters["elsewhere"] += 1
+        return refused
+
+    def _over_rate(self, account_id: int) -> Answer | None:
+        """The refusal when the account asked too often, else None and the request is counted.
 
         Requests refused are not counted: a client at the very limit would never get through again.
         """
@@ -251,9 +282,21 @@ class SandboxKommo:
         while admitted and now - admitted[0] >= RATE_WINDOW_S:
             admitted.popleft()
         if len(admitted) >= self.rate:
-            return 1
+            self.counters["rate_limited"] += 1
+            return error(TOO_MANY, retry_after=RETRY_AFTER_S)
         admitted.append(now)
         return None
+
+
+async def _read(request: web.Request, path: str) -> ApiRequest:
+    return ApiRequest(
+        method=request.method, path=path, url=request.url, query=request.query, body=await request.read()
+    )
+
+
+def _bearer(request: web.Request) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" else ""
 
 
 def _is_open(request: web.Request) -> bool:

@@ -133,6 +133,6 @@ def user(request: ApiRequest, it: User) -> dict[str, Any]:
         "name": it.name,
         "email": it.email,
         "lang": "en",
-        "rights": {"is_admin": it.is_admin, "is_free": False, "is_active": True},
+        "rights": {"is_admin": it.is_admin, "is_free": False, "is_active": it.is_active},
         "_links": self_link(request.href(f"users/{it.id}")),
     }

@@ -42,6 +42,12 @@ class AccountView:
         self.name = f"Sandbox {account_id}"
         self.subdomain = f"sandbox{account_id}"
         self.token = token
+        """A long-lived one; OAuth gives others."""
+        self.token_is_admin = True
+        """An administrator made the tokens; else they may not see who works in the account."""
+        self.country = "US"
+        self.host: str | None = None
+        """Host without the port at which alone the account is found; None: at any."""
         self.search_lag = search_lag
         self.list_lag = list_lag
         self.now: Final = now

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any, Final
 
@@ -65,11 +66,28 @@ class Account(AccountView):
         self._note_ids: Final = count(40_000_001)
         self._task_ids: Final = count(50_000_001)
 
-    def add_user(self, user_id: int, name: str, *, is_admin: bool = False) -> User:
+    def add_user(self, user_id: int, name: str, *, is_admin: bool = False, is_active: bool = True) -> User:
         """Add somebody who works in the account."""
-        user = User(user_id, name, f"user{user_id}@example.com", is_admin)
+        user = User(user_id, name, f"user{user_id}@example.com", is_admin, is_active)
         self.users.append(user)
         return user
+
+    def change_user(
+        self,
+        user_id: int,
+        *,
+        name: str | None = None,
+        is_admin: bool | None = None,
+        is_active: bool | None = None,
+    ) -> User:
+        """Change of a user what is given. Raises LookupError when nobody has this id."""
+        given = {"name": name, "is_admin": is_admin, "is_active": is_active}
+        for place, user in enumerate(self.users):
+            if user.id == user_id:
+                changes: dict[str, Any] = {key: it for key, it in given.items() if it is not None}
+                self.users[place] = replace(user, **changes)
+                return self.users[place]
+        raise LookupError(f"user {user_id}")
 
     def add_contact(
         self,

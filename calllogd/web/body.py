@@ -2,7 +2,8 @@
 
 import asyncio
 
-from aiohttp import web
+from aiohttp import ClientError, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from calllogd.errors import InputRefused
 
@@ -12,7 +13,7 @@ BODY_S = 10.0
 
 
 async def read_body(request: web.Request, *, within_s: float | None = None) -> bytes:
-    """Return the body; raises InputRefused when it is compressed, or not there within BODY_S."""
+    """Return the body; raises InputRefused when it is compressed, breaks off, or takes longer than BODY_S."""
     if "Content-Encoding" in request.headers:
         raise InputRefused("bad_request", "a compressed body is not taken")
     if request.content.is_eof():
@@ -23,3 +24,6 @@ async def read_body(request: web.Request, *, within_s: float | None = None) -> b
             return await request.read()
     except TimeoutError:
         raise InputRefused("slow", f"the body did not come within {within_s:.0f} s") from None
+    except (ClientError, HttpProcessingError, ConnectionError) as error:
+        # Nobody may be there to read it; but it is no mistake of ours, which an operator would have to look at.
+        raise InputRefused("bad_request", "the body did not come to its end") from error

@@ -29,6 +29,8 @@ async def _hear(request: web.Request) -> None:
     desk = request.app[DESK_KEY]
     with await desk.services() as services:
         _, account_id = _let_in(request, services)
+        if services.limits is not None:
+            services.limits.admit_account(account_id)
     # Only now: who does not know the secret makes us read nothing.
     news = parse(await read_body(request.clone(client_max_size=BODY_BYTES), within_s=BODY_S))
     if not news:

@@ -3,11 +3,15 @@
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import NamedTuple
 
 from aiohttp import web
 
 from calllogd.errors import InputRefused, Overloaded, StorageError
+from calllogd.web.client_address import client_address
+from calllogd.web.desk import DESK_KEY
+from calllogd.web.limits import TooMany
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +28,7 @@ class Problem(NamedTuple):
 PROBLEMS = {
     "malformed": Problem(400, "The body is not what it should be"),
     "unauthorized": Problem(401, "The sender did not show who he is"),
-    "forbidden": Problem(403, "This page may not ask here"),
+    "forbidden": Problem(403, "This page or user may not do this"),
     "not_found": Problem(404, "There is nothing at this address"),
     "method_not_allowed": Problem(405, "This address does not take this method"),
     "slow": Problem(408, "The body did not come in time"),
@@ -34,6 +38,7 @@ PROBLEMS = {
     "unsupported_media": Problem(415, "The body is no recording"),
     "unsatisfiable": Problem(416, "The range lies behind the end"),
     "invalid": Problem(422, "A field is missing or wrong"),
+    "too_many": Problem(429, "More is coming from this sender than is taken"),
     "bad_request": Problem(400, "The request cannot be understood"),
     "internal": Problem(500, "calllogd made a mistake, which is in its log"),
     "overloaded": Problem(503, "More is coming in than can be stored"),
@@ -43,6 +48,9 @@ PROBLEMS = {
 """Every code a problem document can have."""
 
 STORAGE_RETRY_S = 5
+
+UNLIMITED = "/healthz"
+"""Whether the process is alive is told even to those of whom too much comes."""
 
 _BY_STATUS = {404: "not_found", 405: "method_not_allowed", 408: "slow", 413: "too_large"}
 
@@ -74,9 +82,22 @@ def problem(
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every error of a handler into a problem document."""
+    """Turn every error of a handler into a problem document, and keep senders within their limits."""
+    answer = await _answered(request, handler)
+    limits = request.app[DESK_KEY].limits
+    if answer.status == HTTPStatus.UNAUTHORIZED and limits is not None:
+        limits.blame(client_address(request, request.app[DESK_KEY].trusted_proxies))
+    return answer
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
+        desk = request.app[DESK_KEY]
+        if desk.limits is not None and request.path != UNLIMITED:
+            desk.limits.admit_address(client_address(request, desk.trusted_proxies))
         return await handler(request)
+    except TooMany as error:
+        return problem(error.code, error.detail, headers={"Retry-After": str(error.retry_after_s)})
     except InputRefused as error:
         headers = {"WWW-Authenticate": 'Bearer realm="calllogd"'} if error.code == "unauthorized" else None
         return problem(error.code, error.detail, headers=headers)

@@ -61,6 +61,8 @@ async def receive_recording(request: web.Request) -> web.Response:
             account_id,
             request.match_info["call_id"],
         )
+        if services.limits is not None:
+            services.limits.admit_account(key.account_id)
         store = recordings.store
     # Nothing of the desk is held meanwhile: an upload takes minutes, and a reload waits for those who do.
     _check_body(request, store.max_bytes)

@@ -76,6 +76,20 @@ class WidgetTokens:
         self._check_times(claims)
         return self._user(claims, origins)
 
+    def origin(self, account_id: int, origins: Sequence[str]) -> str:
+        """Return the page that a request for an account comes from, by its one Origin header.
+
+        Raises InputRefused (`unauthorized`) unless it is the account's own, and the account there.
+        """
+        origin = self._origins.get(account_id)
+        if origin is None or list(origins) != [origin]:
+            raise _refused("the request's Origin should be the Kommo account that issued the token")
+        return origin
+
+    def serves(self, account_id: int, origin: str) -> bool:
+        """Tell whether an account is there, and has this page."""
+        return self._origins.get(account_id) == origin
+
     def _claims(self, token: str, secret: str, audience: str) -> Mapping[str, Any]:
         try:
             return jwt.decode(token, secret, algorithms=[ALGORITHM], audience=audience, options=_OPTIONS)
@@ -112,8 +126,7 @@ class WidgetTokens:
             raise _refused("the token's account is not configured in calllogd")
         if claims["iss"] != origin:
             raise _refused("the token was not issued at the account's base_url, as configured in calllogd")
-        if list(origins) != [origin]:
-            raise _refused("the request's Origin should be the Kommo account that issued the token")
+        self.origin(account_id, origins)
         client = claims.get("client_uuid")
         if client is not None and self._client_id is not None and client != self._client_id:
             raise _refused("the token is of another integration than kommo.client_id")

@@ -6,6 +6,7 @@ from aiohttp import web
 from calllogd.errors import InputRefused
 from calllogd.web.body import read_body
 from calllogd.web.desk import DESK_KEY
+from calllogd.web.limits import LimitedProvider
 
 PROVIDERS = frozenset({"generic"})
 """Names of the VoIP services that have an address."""
@@ -24,6 +25,8 @@ async def receive_event(request: web.Request) -> web.Response:
         if provider is None:
             # The same as for a wrong token: nobody learns which accounts there are.
             raise InputRefused("unauthorized", "the account's bearer token or signature is needed")
+        if services.limits is not None:
+            provider = LimitedProvider(provider, services.limits, int(account_id))
         key, accepted = await services.save_call_event.execute(
             f"voip:{name}", provider, request.headers, body
         )

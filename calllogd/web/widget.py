@@ -1,18 +1,16 @@
 """The addresses of Kommo's widget: what a manager says of a call, and how the call stands."""
 
-from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from calllogd.domain.call import Call, CallState, EntityRef, EntityType, Result
-from calllogd.errors import InputRefused
 from calllogd.ports import Accepted
 from calllogd.voip.widget import WidgetUser
 from calllogd.web.body import read_body
-from calllogd.web.desk import DESK_KEY, Services, WidgetServices
+from calllogd.web.desk import DESK_KEY
 from calllogd.web.problems import problem
+from calllogd.web.widget_door import answered, let_in
 
 _WAITING = {
     CallState.PENDING: "will be logged",
@@ -31,14 +29,12 @@ _KINDS = {
     EntityType.CUSTOMERS: "customer",
 }
 
-_encode = msgspec.json.Encoder().encode
-
 
 async def save_result(request: web.Request) -> web.Response:
     """Store a call result; 200 once it is on disk, 409 when another one counts."""
     body = await read_body(request)
     with await request.app[DESK_KEY].services() as services:
-        widget, user = _let_in(request, services)
+        widget, user = let_in(request, services)
         saved = await widget.save_call_result.save(user, _call_id(request), body)
     if not saved.counts:
         return problem(
@@ -53,7 +49,7 @@ async def skip_result(request: web.Request) -> web.Response:
     """Store that there will be no call result; 200 once it is on disk."""
     body = await read_body(request)
     with await request.app[DESK_KEY].services() as services:
-        widget, user = _let_in(request, services)
+        widget, user = let_in(request, services)
         accepted = await widget.save_call_result.skip(user, _call_id(request), body)
     return _stored(request, accepted)
 
@@ -62,7 +58,7 @@ async def announce_call(request: web.Request) -> web.Response:
     """Store that a call is being made inside Kommo; 200 once it is on disk."""
     body = await read_body(request)
     with await request.app[DESK_KEY].services() as services:
-        widget, user = _let_in(request, services)
+        widget, user = let_in(request, services)
         accepted = await widget.save_call_result.expect(user, _call_id(request), body)
     return _stored(request, accepted)
 
@@ -70,9 +66,9 @@ async def announce_call(request: web.Request) -> web.Response:
 async def show_call(request: web.Request) -> web.Response:
     """Tell what is known of a call, where it stands or will stand, and why."""
     with await request.app[DESK_KEY].services() as services:
-        widget, user = _let_in(request, services)
+        widget, user = let_in(request, services)
         call = await widget.show_call.execute(user, _call_id(request))
-    return _answer(live(call, user))
+    return answered(live(call, user))
 
 
 def live(call: Call, user: WidgetUser) -> dict[str, Any]:
@@ -86,7 +82,7 @@ def live(call: Call, user: WidgetUser) -> dict[str, Any]:
         "phone": known.phone,
         "started_at": call.started_at,
         "duration": None if known.outcome is None else known.outcome.duration,
-        "entity": None if call.entry is None else _entity(call.entry.entity, user),
+        "entity": None if call.entry is None else place_of(call.entry.entity, user),
         "reason": reason(call),
         "recording": call.recording.state,
         "result": None if result is None else _result(result, user),
@@ -109,27 +105,12 @@ def reason(call: Call) -> str:
     return f"logged on {_named(call.entry.entity)}, which Kommo found by the number"
 
 
-def _let_in(request: web.Request, services: Services) -> tuple[WidgetServices, WidgetUser]:
-    """Return the widget's services and its user; raises InputRefused."""
-    if services.widget is None:
-        raise InputRefused("not_found", "there is no widget here")
-    headers = request.headers
-    user = services.widget.tokens.user(headers.getall("X-Auth-Token", []), headers.getall("Origin", []))
-    return services.widget, user
-
-
 def _call_id(request: web.Request) -> str:
     return request.match_info["call_id"]
 
 
 def _stored(request: web.Request, accepted: Accepted, **more: int) -> web.Response:
-    return _answer({"call_id": _call_id(request), "state": accepted.state, **more})
-
-
-def _answer(document: Mapping[str, Any]) -> web.Response:
-    return web.Response(
-        body=_encode(document), content_type="application/json", headers={"Cache-Control": "no-store"}
-    )
+    return answered({"call_id": _call_id(request), "state": accepted.state, **more})
 
 
 def _result(result: Result, user: WidgetUser) -> dict[str, Any]:
@@ -137,12 +118,13 @@ def _result(result: Result, user: WidgetUser) -> dict[str, Any]:
         "rev": result.rev,
         "text": result.text,
         "status": result.status,
-        "entity": None if result.entity is None else _entity(result.entity, user),
+        "entity": None if result.entity is None else place_of(result.entity, user),
         "task": None if result.todo is None else result.todo._asdict(),
     }
 
 
-def _entity(entity: EntityRef, user: WidgetUser) -> dict[str, Any]:
+def place_of(entity: EntityRef, user: WidgetUser) -> dict[str, Any]:
+    """Return an entity as the widget sees it, with its address."""
     return {
         "type": entity.kind,
         "id": entity.id,

@@ -35,6 +35,8 @@ CONFIG = """\
 [http]
 listen = "127.0.0.1:{port}"
 public_url = "http://127.0.0.1:{port}"
+account_rate = 100000
+address_rate = 100000
 [database]
 url = "sqlite:///{folder}/calllogd.db"
 [kommo]

@@ -16,7 +16,7 @@ from calllogd.console.demo.acts import Company
 from calllogd.console.demo.plays import AT_ONCE, GARDEN, HEARD_LATER, KNOWN, Play
 from calllogd.console.demo.promises import Counted, count, is_over, tried
 from calllogd.console.demo.stage import Stage, stage
-from calllogd.console.parts import ledger
+from calllogd.console.ledger import ledger
 from calllogd.database.voip_calls import LedgerOfCalls
 from calllogd.domain.call import Call, CallKey, CallState
 from tests.faults.machine import ROOT, command, environment, interruptible, until
@@ -246,7 +246,8 @@ async def test_the_table_tells_what_is_broken(tmp_path: Path) -> None:
     for place, (promise, call_id, break_it) in enumerate(BREAKS):
         folder = tmp_path / str(place)
         folder.mkdir()
-        async with stage(folder, rate=0) as on, ledger(on.settings) as calls:
+        async with stage(folder, rate=0) as on, ledger(on.settings) as book:
+            calls = book.calls
             await Company(on, calls, chaos=False).play(list(PLAYED.values()))
             await until(partial(all_over, calls))
             found, promised = await held(on, calls)

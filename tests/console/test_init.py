@@ -22,7 +22,7 @@ from calllogd.console.exits import EX_CONFIG, EX_FAILED, EX_INTERRUPTED, EX_OK
 from calllogd.console.init import Answers, Terminal, add_arguments, init, run
 from calllogd.console.manual import manual
 from calllogd.errors import ConfigError
-from calllogd.voip.provider.generic import Generic
+from calllogd.voip.provider.generic import BearerToken, Generic
 
 ROOT = Path(__file__).parents[2]
 PLACEHOLDER = re.compile(r"^# (?=\w+ = )", re.MULTILINE)
@@ -145,7 +145,7 @@ def test_what_is_written_loads_and_has_the_answers(tmp_path: Path) -> None:
         "BR",
         ACCESS_TOKEN,
     )
-    assert loaded.admin_token
+    assert loaded.admin.token
     assert account.generic.token
 
 
@@ -163,7 +163,7 @@ def test_secrets_are_new_each_time(tmp_path: Path) -> None:
     for name in ("a.toml", "b.toml"):
         written(tmp_path / name)
         loaded = load(tmp_path / name, environment={})
-        found |= {loaded.admin_token, loaded.accounts[31337].generic.token}
+        found |= {loaded.admin.token, loaded.accounts[31337].generic.token}
     assert len(found) == 4
 
 
@@ -259,9 +259,9 @@ def test_what_is_said_has_the_webhook_and_a_curl_line_that_the_provider_takes(tm
     assert words[:3] == ["curl", "-i", "http://127.0.0.1:8080/voip/generic/31337"]
     headers = dict(words[at + 1].split(": ", 1) for at, word in enumerate(words) if word == "-H")
     body = words[words.index("-d") + 1].encode()
-    generic = Generic(
-        31337, token=load(path, environment={}).accounts[31337].generic.token, signing_secret=None
-    )
+    token = load(path, environment={}).accounts[31337].generic.token
+    assert token is not None
+    generic = Generic(31337, tokens=[BearerToken(token)])
     generic.verify(headers, body, 0.0)
     assert generic.parse(body, 1_800_000_000.0)[0] == "call.ended"
 
@@ -278,7 +278,7 @@ def test_no_secret_is_said_but_the_webhooks_token_in_the_curl_line(tmp_path: Pat
     loaded = load(path, environment={})
     everything = "\n".join(said)
     assert ACCESS_TOKEN not in everything
-    assert str(loaded.admin_token) not in everything
+    assert str(loaded.admin.token) not in everything
     assert everything.count(str(loaded.accounts[31337].generic.token)) == 1
 
 

@@ -163,22 +163,6 @@ async def test_calls_with_recordings_are_told_page_by_page(
     assert pages == 4
 
 
-async def test_an_own_key_is_made_once_for_all_processes(
-    recordings: LedgerOfRecordings, ledger_path: Path
-) -> None:
-    other = Database(ledger_path)
-    await other.open()
-    try:
-        second = LedgerOfRecordings(other)
-        asked = (each.own_key("links") for each in (recordings, second) for _ in range(5))
-        (key,) = set(await asyncio.gather(*asked))
-    finally:
-        await other.close()
-    assert len(key) == 32
-    assert await recordings.own_key("links") == key
-    assert await recordings.own_key("another") != key
-
-
 async def test_a_daemon_that_starts_tries_at_once_what_the_one_before_it_held(
     recordings: LedgerOfRecordings, ledger: LedgerOfCalls
 ) -> None:

@@ -35,6 +35,8 @@ REDIRECT = "https://calls.example.com/oauth/callback"
 KNOWN = "+1 212 555 0100"
 """The number of a contact that every account has."""
 
+PROGRAM = (sys.executable, "-m", "calllogd")
+
 STARTS_S = 20.0
 ENDS_S = 10.0
 COMMAND_S = 30.0
@@ -80,7 +82,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def command(*words: object) -> list[str]:
-    return [sys.executable, "-m", "calllogd", *map(str, words)]
+    return [*PROGRAM, *map(str, words)]
 
 
 def interruptible() -> None:
@@ -118,10 +120,13 @@ class Finished(NamedTuple):
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-async def run(*words: object, env: Mapping[str, str] | None = None) -> Finished:
+async def run(
+    *words: object, env: Mapping[str, str] | None = None, program: Sequence[str] = PROGRAM
+) -> Finished:
     """Run `calllogd` with these arguments to its end."""
     process = await asyncio.create_subprocess_exec(
-        *command(*words),
+        *program,
+        *map(str, words),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -149,7 +154,7 @@ class Daemon:
     url: str
     http: aiohttp.ClientSession
     process: subprocess.Popen[bytes] | None = None
-    program: Sequence[str] = (sys.executable, "-m", "calllogd")
+    program: Sequence[str] = PROGRAM
     """What starts it; `--config FILE` follows."""
 
     @property
@@ -218,6 +223,8 @@ class Installation:
     sections: dict[str, dict[str, Any]]
     accounts: list[dict[str, Any]] = field(default_factory=list)
     daemons: list[Daemon] = field(default_factory=list)
+    voip_tokens: dict[int, str] = field(default_factory=dict)
+    """Tokens of accounts that do not stand in the configuration."""
 
     @property
     def config(self) -> Path:
@@ -257,9 +264,11 @@ class Installation:
     def daemon(self, name: str = "calllogd") -> Daemon:
         """Write the configuration, and return a daemon for it that has not been started; each has a port."""
         port = free_port()
-        listen = {"listen": f"127.0.0.1:{port}", "public_url": f"http://127.0.0.1:{port}"}
-        self.sections["http"] = listen
-        daemon = Daemon(self.write(self.folder / f"{name}.toml"), listen["public_url"], self.http)
+        url = f"http://127.0.0.1:{port}"
+        # Loads come from one address here, faster than any VoIP service would send.
+        rates = {"account_rate": 0, "address_rate": 0}
+        self.sections["http"] = {"listen": f"127.0.0.1:{port}", "public_url": url, **rates}
+        daemon = Daemon(self.write(self.folder / f"{name}.toml"), url, self.http)
         self.daemons.append(daemon)
         return daemon
 
@@ -270,10 +279,11 @@ class Installation:
     async def post(self, event: Webhook, account_id: int = ACCOUNT, to: Daemon | None = None) -> int:
         """Post a webhook once; return the status of the answer."""
         daemon = to or self.daemons[0]
+        token = self.voip_tokens.get(account_id, f"{VOIP_TOKEN}{account_id}")
         async with self.http.post(
             f"{daemon.url}/voip/generic/{account_id}",
             json=event,
-            headers={"Authorization": f"Bearer {VOIP_TOKEN}{account_id}"},
+            headers={"Authorization": f"Bearer {token}"},
         ) as answer:
             await answer.read()
             return answer.status
@@ -324,12 +334,12 @@ class Installation:
         """Save a call result."""
         return await self.tell("PUT", call_id, "/result", account_id, to, **{"rev": 1, **result})
 
-    def widget_token(self, account_id: int) -> str:
+    def widget_token(self, account_id: int, *, audience: str = "https://calls.example.com") -> str:
         """Return a token as Kommo gives it to the widget."""
         now = int(time.time())
         claims = {
             "iss": self.kommo.url,
-            "aud": "https://calls.example.com",
+            "aud": audience,
             "iat": now,
             "nbf": now,
             "exp": now + 1800,

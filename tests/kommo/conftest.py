@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from calllogd.kommo.access import LongLived
 from calllogd.kommo.api import Api
 from calllogd.kommo.kommo import KommoAccount
 from calllogd.kommo.limiter import Limiter
@@ -16,8 +17,7 @@ from tests.fakes import link_of
 @pytest.fixture
 async def crm(kommo: SandboxKommo) -> AsyncIterator[KommoAccount]:
     api = Api(
-        base_url=kommo.url,
-        access_token="sandbox-token",
+        authentication=LongLived(kommo.url, "sandbox-token"),
         limiters=[Limiter(0, monotonic=time.monotonic)],
         timeout_s=5,
         turn_s=1,

@@ -17,8 +17,10 @@ from calllogd.errors import (
     NobodyHasNumber,
     OutcomeUnknown,
     PermanentError,
+    TokenRefused,
     TransientError,
 )
+from calllogd.kommo.access import LongLived
 from calllogd.kommo.api import Api, Reply
 from calllogd.kommo.limiter import Limiter
 from calllogd.sandbox import Fault, SandboxKommo
@@ -67,7 +69,8 @@ async def opener() -> AsyncIterator[Opener]:
         url: str, *, token: str | None = TOKEN, limiter: Limiter | None = None, timeout_s: float = 5
     ) -> Api:
         limiters = [limiter or Limiter(0, monotonic=time.monotonic)]
-        api = Api(base_url=url, access_token=token, limiters=limiters, timeout_s=timeout_s, turn_s=1)
+        authentication = LongLived(url, token)
+        api = Api(authentication=authentication, limiters=limiters, timeout_s=timeout_s, turn_s=1)
         await api.open()
         opened.append(api)
         return api
@@ -116,6 +119,7 @@ Kinds = dict[str, type[KommoError]]
 UNSURE: Kinds = {"get": TransientError, "patch": TransientError, "create": OutcomeUnknown}
 NOT_DONE: Kinds = dict.fromkeys(VERBS, TransientError)
 PAUSED: Kinds = dict.fromkeys(VERBS, AccountPaused)
+NO_TOKEN: Kinds = dict.fromkeys(VERBS, TokenRefused)
 REFUSED: Kinds = dict.fromkeys(VERBS, PermanentError)
 NOT_KOMMO: Kinds = {"get": PermanentError, "patch": PermanentError, "create": AccountPaused}
 NOT_THERE: Kinds = {"get": Gone, "patch": Gone, "create": AccountPaused}
@@ -131,8 +135,8 @@ TABLE: list[tuple[Fault, Kinds]] = [
     (Fault("rate"), NOT_DONE),
     (Fault("rate", seconds=9), NOT_DONE),
     (Fault("rate", body="slow down"), NOT_DONE),
-    (Fault("unauthorized"), PAUSED),
-    (Fault("unauthorized", body="<html>"), PAUSED),
+    (Fault("unauthorized"), NO_TOKEN),
+    (Fault("unauthorized", body="<html>"), NO_TOKEN),
     (Fault("unpaid"), PAUSED),
     (Fault("forbidden"), PAUSED),
     *((Fault("status_before", status=status), REFUSED) for status in (400, 409, 415, 418, 422)),
@@ -356,7 +360,7 @@ async def test_an_account_without_a_token_waits(kommo: SandboxKommo, opener: Ope
 
 async def test_a_wrong_token_pauses_and_is_not_told(kommo: SandboxKommo, opener: Opener) -> None:
     error = await error_of(await opener(kommo.url, token="an-old-token"))
-    assert type(error) is AccountPaused
+    assert type(error) is TokenRefused
     assert "an-old-token" not in error.reason
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -145,11 +146,13 @@ async def test_the_program_serves_until_asked_to_stop(number: signal.Signals) ->
         "400",
         "--no-mixed-request-ids",
         "--merge-params",
+        "--refresh-until-used",
+        *("--client-id", "an-integration", "--redirect-uri", "http://127.0.0.1:9/callback"),
     )
     assert process.stdout is not None
     try:
         async with asyncio.timeout(10):
-            said = [(await process.stdout.readline()).decode() for _ in range(5)]
+            said = [(await process.stdout.readline()).decode() for _ in range(12)]
         shown = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in said)}
         async with aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {shown['access_token']}"}
@@ -159,10 +162,26 @@ async def test_the_program_serves_until_asked_to_stop(number: signal.Signals) ->
                 made = (await answer.json(content_type=None))["_embedded"]["calls"][0]
             async with session.get(f"{shown['base_url']}/_sandbox/rules") as answer:
                 rules = await answer.json()
-            async with session.get(said[-1].split()[1].replace("NAME", "c1").rstrip(",")) as answer:
+            async with session.get(said[4].split()[1].replace("NAME", "c1").rstrip(",")) as answer:
                 assert (answer.status, answer.content_type) == (200, "audio/mpeg")
+            async with session.get(said[5].split()[1]) as answer:
+                assert (answer.status, answer.content_type) == (200, "text/html")
+                assert "an-integration" in await answer.text()
         assert (shown["account"], made["account_id"], made["entity_type"]) == ("77", 77, "lead")
-        assert rules == {"mixed_status": 400, "mixed_request_ids": False, "merge_params": True}
+        assert rules == {
+            "mixed_status": 400,
+            "mixed_request_ids": False,
+            "merge_params": True,
+            "refresh_until_used": True,
+        }
+        kommo = tomllib.loads("".join(said[6:]))["kommo"]
+        assert len(kommo.pop("client_secret")) > 40
+        assert kommo == {
+            "client_id": "an-integration",
+            "redirect_uri": "http://127.0.0.1:9/callback",
+            "consent_url": f"{shown['base_url']}/oauth",
+            "domains": [shown["base_url"].removeprefix("http://")],
+        }
         process.send_signal(number)
         async with asyncio.timeout(10):
             _, complaints = await process.communicate()
@@ -188,6 +207,23 @@ def test_an_address_outside_the_machine_is_refused(listen: str, capsys: pytest.C
         main(["--listen", listen])
     assert caught.value.code == 2
     assert "--listen" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--client-id", "x"], "needs --redirect-uri"),
+        (["--redirect-uri", "http://127.0.0.1/"], "need --client-id"),
+        (["--client-id", "x", "--redirect-uri", "ftp://127.0.0.1/"], "redirect_uri is an http address"),
+    ],
+)
+def test_half_an_integration_is_refused(
+    options: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(options)
+    assert caught.value.code == 2
+    assert reason in capsys.readouterr().err
 
 
 def test_help_tells_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,22 +71,29 @@ async def test_the_rules_are_given_to_the_constructor() -> None:
 
 
 async def test_the_rules_are_changed_over_http(kommo: SandboxKommo, account: Account) -> None:
+    changed = {"mixed_status": 400, "mixed_request_ids": False, "refresh_until_used": True}
     async with aiohttp.ClientSession(f"{kommo.url}/_sandbox/") as control:
-        async with control.post("rules", json={"mixed_status": 400, "mixed_request_ids": False}) as answer:
+        async with control.post("rules", json=changed) as answer:
             assert answer.status == 200
         async with control.get("rules") as answer:
             shown = await answer.json()
-        assert shown == {"mixed_status": 400, "mixed_request_ids": False, "merge_params": False}
+        assert shown == {
+            "mixed_status": 400,
+            "mixed_request_ids": False,
+            "merge_params": False,
+            "refresh_until_used": True,
+        }
         impossible: list[Any] = [
             {"mixed_status": 500, "merge_params": True},
             {"merge_params": 1},
+            {"refresh_until_used": "yes"},
             {"x": 1},
             [],
         ]
         for wrong in impossible:
             async with control.post("rules", json=wrong) as answer:
                 assert answer.status == 400
-    assert account.rules == Rules(mixed_status=400, mixed_request_ids=False)
+    assert account.rules == Rules(mixed_status=400, mixed_request_ids=False, refresh_until_used=True)
 
 
 @pytest.mark.parametrize("options", [["--mixed-status", "500"], ["--replace-params", "--merge-params"]])

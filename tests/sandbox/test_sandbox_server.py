@@ -43,6 +43,12 @@ async def test_a_new_token_ends_the_old_one(kommo: SandboxKommo, api: aiohttp.Cl
         assert answer.status == 200
 
 
+async def test_no_token_opens_no_account(kommo: SandboxKommo, account: Account) -> None:
+    account.token = ""
+    async with aiohttp.ClientSession() as session, session.get(f"{kommo.url}/api/v4/account") as answer:
+        assert answer.status == 401
+
+
 async def test_seven_requests_in_any_second(
     kommo: SandboxKommo, api: aiohttp.ClientSession, clock: ManualClock
 ) -> None:

@@ -50,7 +50,7 @@ def test_every_default() -> None:
     assert settings.recordings.max_bytes == 104857600
     assert (settings.recordings.keep_days, settings.recordings.keep_free_bytes) == (0, 500_000_000)
     assert settings.recordings.allow_private == ()
-    assert settings.admin_token is None
+    assert settings.admin.token is None
     assert (settings.log.file, settings.log.format, settings.log.level) == (None, "logfmt", "info")
     assert settings.accounts == {}
 
@@ -123,7 +123,7 @@ def test_the_file_of_the_contract_is_read(tmp_path: Path) -> None:
         ipaddress.ip_network("10.0.0.0/8"),
         ipaddress.ip_network("fd00::/8"),
     )
-    assert settings.admin_token == SECRET
+    assert settings.admin.token == SECRET
     assert (settings.log.file, settings.log.format, settings.log.level) == (
         Path("/var/log/calllogd/calllogd.log"),
         "json",
@@ -169,7 +169,11 @@ def test_all_mistakes_are_told_at_once() -> None:
     ("raw", "path", "said"),
     [
         ({"nonsense": 1}, "nonsense", "unknown; known here are accounts, admin, database"),
-        ({"http": {**LEAST["http"], "port": 1}}, "http.port", "unknown; known here are listen, public_url"),
+        (
+            {"http": {**LEAST["http"], "port": 1}},
+            "http.port",
+            "unknown; known here are account_rate, address_rate, listen, public_url, trusted_proxies",
+        ),
         ({"log": {"file_file": "x"}}, "log.file_file", "unknown"),
         (with_account(voip={"sipuni": {}}), "accounts.31337.voip.sipuni", "unknown; known here are generic"),
         (with_account(voip={"generic": {"tokn": "x"}}), "accounts.31337.voip.generic.tokn", "unknown"),
@@ -295,8 +299,8 @@ def test_a_token_for_a_header_can_stand_in_one(secret: str) -> None:
 def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "admin").write_text(f"{SECRET}\n", encoding="utf-8")
     settings = settings_of(folder=tmp_path, admin={"token_file": "admin"})
-    assert settings.admin_token == SECRET
-    assert settings_of(folder=Path("/x"), admin={"token_file": str(tmp_path / "admin")}).admin_token == SECRET
+    assert settings.admin.token == SECRET
+    assert settings_of(folder=Path("/x"), admin={"token_file": str(tmp_path / "admin")}).admin.token == SECRET
 
 
 def test_systemd_credentials_have_a_folder_of_their_own(tmp_path: Path) -> None:

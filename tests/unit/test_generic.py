@@ -22,13 +22,13 @@ from calllogd.domain.call import (
     RecordingState,
 )
 from calllogd.errors import InputRefused
-from calllogd.voip.provider.generic import Generic
+from calllogd.voip.provider.generic import BearerToken, Generic
 from tests.fakes import ACCOUNT, START
 
 TOKEN = "a-token-of-16-characters"
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
-GENERIC = Generic(ACCOUNT, token=TOKEN, signing_secret=None)
-SIGNED = Generic(ACCOUNT, token=None, signing_secret=SECRET)
+GENERIC = Generic(ACCOUNT, tokens=[BearerToken(TOKEN)])
+SIGNED = Generic(ACCOUNT, signing_secrets=[SECRET])
 LEFT_OUT = object()
 ENDED = {
     "event": "call.ended",
@@ -477,7 +477,7 @@ def test_a_signature_with_another_key_is_refused() -> None:
 
 
 def test_a_signature_is_enough_and_its_lack_is_not() -> None:
-    both = Generic(ACCOUNT, token=TOKEN, signing_secret=SECRET)
+    both = Generic(ACCOUNT, tokens=[BearerToken(TOKEN)], signing_secrets=[SECRET])
     both.verify(CIMultiDictProxy(CIMultiDict(signed(body()))), body(), START)
     both.verify(headers(Authorization=f"Bearer {TOKEN}"), body(), START)
     with pytest.raises(InputRefused):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aiohttp.http_exceptions import BadHttpMessage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -221,3 +222,22 @@ def test_identity_stands_with_the_same_words_everywhere(lines: Lines) -> None:
     log_change(call(), replace(call(), state=CallState.IGNORED), "")
     log_resume(CallKey(ACCOUNT, "c1").account_id)
     assert {line["account_id"] for line in lines()} == {str(ACCOUNT)}
+
+
+def _not_http(text: str) -> None:
+    """Log what aiohttp does about a request that it cannot read."""
+    error = BadHttpMessage(text)
+    logging.getLogger("aiohttp.server").error("Error handling request from %s", "1.2.3.4", exc_info=error)
+
+
+def test_what_is_no_http_is_no_mistake_of_ours_and_is_not_repeated(lines: Lines) -> None:
+    _not_http("Authorization: Bearer secret")
+    (line,) = lines()
+    assert (line["level"], line["message"]) == ("info", "a request from 1.2.3.4 is no HTTP")
+    assert "secret" not in str(line)
+
+
+def test_what_is_no_http_fills_no_log_of_warnings(file: Path) -> None:
+    set_up(file=file, form="logfmt", level="warning")
+    _not_http("x")
+    assert file.read_text() == ""

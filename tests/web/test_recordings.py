@@ -21,7 +21,7 @@ from calllogd.domain.call import CallKey, Recording, RecordingState
 from calllogd.domain.merge import CallEvent
 from calllogd.recordings.links import Links
 from calllogd.recordings.store import RecordingStore
-from calllogd.voip.provider.generic import Generic
+from calllogd.voip.provider.generic import BearerToken, Generic
 from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
 from calllogd.voip.usecase.save_recording import SaveRecordingUseCase
 from calllogd.web.app import make_app
@@ -55,8 +55,10 @@ def services(
 ) -> Services:
     return Services(
         providers={
-            ("generic", str(ACCOUNT)): Generic(ACCOUNT, token=TOKEN, signing_secret=SECRET),
-            ("generic", "2"): Generic(2, token=None, signing_secret=SECRET),
+            ("generic", str(ACCOUNT)): Generic(
+                ACCOUNT, tokens=[BearerToken(TOKEN)], signing_secrets=[SECRET]
+            ),
+            ("generic", "2"): Generic(2, signing_secrets=[SECRET]),
         },
         save_call_event=SaveCallEventUseCase(calls=ledger, clock=clock),
         ready=database.ping,

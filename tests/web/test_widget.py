@@ -34,7 +34,7 @@ from calllogd.domain.call import (
     Todo,
     Widget,
 )
-from calllogd.voip.provider.generic import Generic
+from calllogd.voip.provider.generic import BearerToken, Generic
 from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
 from calllogd.voip.usecase.save_call_result import SaveCallResultUseCase
 from calllogd.voip.usecase.show_call import ShowCallUseCase
@@ -89,7 +89,7 @@ def desk(database: Database, ledger: LedgerOfCalls, clock: ManualClock) -> Desk:
 
 def services(database: Database, ledger: LedgerOfCalls, clock: ManualClock) -> Services:
     return Services(
-        providers={("generic", str(ACCOUNT)): Generic(ACCOUNT, token="t" * 16, signing_secret=None)},
+        providers={("generic", str(ACCOUNT)): Generic(ACCOUNT, tokens=[BearerToken("t" * 16)])},
         save_call_event=SaveCallEventUseCase(calls=ledger, clock=clock),
         ready=database.ping,
         widget=WidgetServices(

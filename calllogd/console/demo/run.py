@@ -19,7 +19,7 @@ from calllogd.console.demo.promises import count, is_over, tried
 from calllogd.console.demo.showing import calls_table, console, promises_table
 from calllogd.console.demo.stage import Stage, command, stage
 from calllogd.console.exits import EX_FAILED, EX_INTERRUPTED, EX_OK
-from calllogd.console.parts import ledger
+from calllogd.console.ledger import ledger
 from calllogd.console.words import PIPE_WIDTH, out
 from calllogd.database.voip_calls import LedgerOfCalls
 from calllogd.domain.call import Call, CallKey, CallState
@@ -50,9 +50,9 @@ async def _run(*, chaos: bool, keep: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="calllogd-demo-") as folder:
         async with stage(Path(folder), rate=CHAOS_RATE if chaos else RATE) as on:
             out(f"calllogd at {on.url}, a stand-in of Kommo at {on.kommo.url}, all files in {folder}\n")
-            async with ledger(on.settings) as calls:
+            async with ledger(on.settings) as book:
                 began = time.monotonic()
-                found = await _play(on, calls, sections, chaos=chaos)
+                found = await _play(on, book.calls, sections, chaos=chaos)
                 took_s = time.monotonic() - began
                 counted = count(on, found, plays, await tried(on, plays))
             console(PIPE_WIDTH).print(promises_table(counted))

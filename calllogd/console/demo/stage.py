@@ -31,6 +31,7 @@ from calllogd.console.demo.plays import (
     ROOF,
     Act,
 )
+from calllogd.console.ledger import ledger
 from calllogd.console.parts import webhook_secrets
 from calllogd.domain.call import CallKey
 from calllogd.errors import CalllogdError
@@ -132,7 +133,8 @@ class Stage:
 
     async def hear_of_kommo(self) -> None:
         """Have Kommo tell the daemon what happens in its accounts."""
-        secrets_of = await webhook_secrets(self.settings)
+        async with ledger(self.settings) as book:
+            secrets_of = await webhook_secrets(book)
         for account in self.kommo.accounts:
             self.kommo.hook(account.id, f"{self.url}/kommo/{account.id}/{secrets_of.secret(account.id)}")
 

@@ -84,6 +84,13 @@ CREATE INDEX calls_unlogged ON calls (state, id) WHERE state <> 'logged';
 CREATE INDEX calls_number ON calls (account_id, number) WHERE number IS NOT NULL;
 CREATE INDEX calls_lead ON calls (account_id, lead_uid) WHERE lead_uid IS NOT NULL;
 CREATE INDEX calls_to_fetch ON calls (fetch_due_at) WHERE recording = 'expected';
+-- Calls without a result, by whose they are: a user's id as a number, an extension as a text. What has just arrived is
+-- left out here, too.
+CREATE INDEX calls_open ON calls (
+    account_id,
+    CASE WHEN person_weight IS NULL THEN widget ->> '$.facts.person[2]' WHEN user_id > 0 THEN user_id ELSE extension END,
+    arrived_at
+) WHERE result IS NULL AND (number IS NOT NULL OR state <> 'pending');
 
 -- What is known of the incoming leads that calls were made into, by the last ten digits of their number.
 CREATE TABLE incoming_leads (
@@ -100,11 +107,78 @@ CREATE TABLE incoming_leads (
 
 CREATE INDEX incoming_leads_number ON incoming_leads (account_id, number, made_at);
 
--- Keys that calllogd made for itself, for links that have to hold for years.
+-- Keys that calllogd made for itself, for links that have to hold for years; sealed.
 CREATE TABLE keys (
     name TEXT PRIMARY KEY,
-    value BLOB NOT NULL
+    sealed TEXT NOT NULL
 ) STRICT;
+
+-- Accounts that were installed by OAuth. Tokens are sealed, and `generation` grows with each new pair of them.
+CREATE TABLE accounts (
+    account_id INTEGER PRIMARY KEY,
+    base_url TEXT NOT NULL,
+    name TEXT NOT NULL,
+    region TEXT,
+    state TEXT NOT NULL CHECK (state IN ('installed', 'disabled')),
+    installed_at REAL NOT NULL,
+    tokens TEXT NOT NULL,
+    generation INTEGER NOT NULL DEFAULT 1,
+    issued_at REAL NOT NULL,
+    expires_at REAL NOT NULL,
+    -- why the last refresh failed, and since when they do
+    trouble TEXT,
+    troubled_at REAL,
+    -- who is refreshing
+    lease TEXT,
+    lease_until REAL,
+    CHECK ((trouble IS NULL) = (troubled_at IS NULL)),
+    CHECK ((lease IS NULL) = (lease_until IS NULL))
+) STRICT;
+
+-- Whose telephone it is, as the administrators say in the widget.
+CREATE TABLE extensions (
+    account_id INTEGER NOT NULL,
+    extension TEXT NOT NULL CHECK (length(extension) BETWEEN 1 AND 64),
+    user_id INTEGER NOT NULL,
+    PRIMARY KEY (account_id, extension),
+    UNIQUE (account_id, user_id)
+) STRICT, WITHOUT ROWID;
+
+-- Bearer tokens that VoIP services show, made by `calllogd voip-token`; sealed. An old one is good until `until`.
+CREATE TABLE voip_tokens (
+    id INTEGER PRIMARY KEY,
+    account_id INTEGER NOT NULL,
+    provider TEXT NOT NULL,
+    sealed TEXT NOT NULL,
+    made_at REAL NOT NULL,
+    until REAL
+) STRICT;
+
+CREATE INDEX voip_tokens_account ON voip_tokens (account_id, provider);
+
+-- Grows with whatever a process has to be built anew for.
+CREATE TABLE directory (revision INTEGER NOT NULL) STRICT;
+INSERT INTO directory VALUES (1);
+
+CREATE TRIGGER account_installed AFTER INSERT ON accounts BEGIN
+    UPDATE directory SET revision = revision + 1;
+END;
+CREATE TRIGGER account_changed AFTER UPDATE OF base_url, name, region, state ON accounts
+WHEN (OLD.base_url, OLD.name, OLD.region, OLD.state) IS NOT (NEW.base_url, NEW.name, NEW.region, NEW.state) BEGIN
+    UPDATE directory SET revision = revision + 1;
+END;
+CREATE TRIGGER extension_added AFTER INSERT ON extensions BEGIN
+    UPDATE directory SET revision = revision + 1;
+END;
+CREATE TRIGGER extension_removed AFTER DELETE ON extensions BEGIN
+    UPDATE directory SET revision = revision + 1;
+END;
+CREATE TRIGGER voip_token_added AFTER INSERT ON voip_tokens BEGIN
+    UPDATE directory SET revision = revision + 1;
+END;
+CREATE TRIGGER voip_token_removed AFTER DELETE ON voip_tokens BEGIN
+    UPDATE directory SET revision = revision + 1;
+END;
 
 CREATE TABLE journal (
     call INTEGER NOT NULL REFERENCES calls (id),

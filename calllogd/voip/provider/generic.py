@@ -2,7 +2,9 @@
 
 import hmac
 import ipaddress
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -55,25 +57,34 @@ class _Event(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Event).decode
 
 
-class Generic:
-    """The generic VoIP service of one account."""
+@dataclass(frozen=True, slots=True)
+class BearerToken:
+    """A token that a sender may show, until Unix second `until`; None: for good."""
 
-    def __init__(self, account_id: int, *, token: str | None, signing_secret: str | None) -> None:
+    token: str = field(repr=False)
+    until: float | None = None
+
+
+class Generic:
+    """The generic VoIP service of one account; several tokens and secrets are good while they are changed."""
+
+    def __init__(
+        self, account_id: int, *, tokens: Sequence[BearerToken] = (), signing_secrets: Sequence[str] = ()
+    ) -> None:
         self._account_id = account_id
-        self._token = None if token is None else token.encode()
-        self._signing_secret = signing_secret
+        self._tokens = [(one.token.encode(), math.inf if one.until is None else one.until) for one in tokens]
+        self._signing_secrets = signing_secrets
 
     def verify(self, headers: Mapping[str, str], body: bytes, now: float) -> None:
         """Return if the sender has shown the account's token or a signature; else raises InputRefused."""
-        if self._signing_secret is not None and "webhook-signature" in headers:
-            standard_webhooks.verify(self._signing_secret, headers, body, now)
+        if self._signing_secrets and "webhook-signature" in headers:
+            standard_webhooks.verify(self._signing_secrets, headers, body, now)
             return
         scheme, _, shown = headers.get("Authorization", "").partition(" ")
-        if (
-            self._token is None
-            or scheme.lower() != "bearer"
-            or not hmac.compare_digest(self._token, shown.strip().encode("utf-8", "surrogateescape"))
-        ):
+        named = shown.strip().encode("utf-8", "surrogateescape")
+        # Each is compared, whichever is right: the time it takes tells nothing.
+        good = [hmac.compare_digest(token, named) and now < until for token, until in self._tokens]
+        if scheme.lower() != "bearer" or not any(good):
             raise InputRefused("unauthorized", "the account's bearer token or signature is needed")
 
     def parse(self, body: bytes, now: float) -> tuple[str, CallEvent]:

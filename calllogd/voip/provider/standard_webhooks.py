@@ -5,7 +5,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from calllogd.errors import InputRefused
 
@@ -16,10 +16,11 @@ TOLERANCE_S = 300.0
 _SECONDS = re.compile("[0-9]{1,12}")
 
 
-def verify(secret: str, headers: Mapping[str, str], body: bytes, now: float) -> None:
+def verify(secrets: Sequence[str], headers: Mapping[str, str], body: bytes, now: float) -> None:
     """Return if one of the message's signatures is right and its time is near; else raises InputRefused.
 
-    `secret` is whsec_ and base64; a sender that changes secrets sends a signature with each.
+    `secrets` are whsec_ and base64, each as good as the others; a sender that changes secrets sends a
+    signature with each.
     """
     message_id, timestamp = headers.get("webhook-id"), headers.get("webhook-timestamp")
     signatures = headers.get("webhook-signature")
@@ -28,9 +29,10 @@ def verify(secret: str, headers: Mapping[str, str], body: bytes, now: float) -> 
     if not _SECONDS.fullmatch(timestamp) or abs(now - int(timestamp)) > TOLERANCE_S:
         raise InputRefused("unauthorized", f"webhook-timestamp is not within {TOLERANCE_S:.0f} s of now")
     signed = b".".join((message_id.encode("utf-8", "surrogateescape"), timestamp.encode(), body))
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    right = hmac.digest(key, signed, hashlib.sha256)
-    if not any(hmac.compare_digest(right, signature) for signature in _signatures(signatures)):
+    keys = [base64.b64decode(secret.removeprefix("whsec_")) for secret in secrets]
+    right = [hmac.digest(key, signed, hashlib.sha256) for key in keys]
+    shown = _signatures(signatures)
+    if not any(hmac.compare_digest(one, signature) for one in right for signature in shown):
         raise InputRefused("unauthorized", "no signature of the message is right")
 
 
