@@ -15,7 +15,8 @@ from calllogd.ports import AccountState, Note, Standing
 from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
 from calllogd.web.app import make_app
 from calllogd.web.client_address import TrustedProxies
-from calllogd.web.desk import Desk, OperatorServices, Services
+from calllogd.web.desk import Desk
+from calllogd.web.services import OperatorServices, Services
 from tests.fakes import ACCOUNT, START, ManualClock, ended, told
 
 TOKEN = "the-admin-token-of-this-test"

@@ -27,9 +27,10 @@ from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
 from calllogd.voip.usecase.save_call_result import SaveCallResultUseCase
 from calllogd.voip.usecase.show_call import ShowCallUseCase
 from calllogd.web.app import make_app
-from calllogd.web.desk import Desk, DoorServices, Services, WidgetServices
+from calllogd.web.desk import Desk
 from calllogd.web.feed import Feed
 from calllogd.web.problems import PROBLEMS
+from calllogd.web.services import DoorServices, Services, WidgetServices
 from calllogd.web.tickets import Tickets
 from tests.fakes import ACCOUNT, ManualClock, link_of
 from tests.widget_tokens import ORIGIN, OTHER_ACCOUNT, OTHER_ORIGIN, token, tokens

@@ -11,7 +11,10 @@ from calllogd.kommo.domains import Domains
 from calllogd.voip.usecase.assign_extensions import AssignExtensionsUseCase
 from calllogd.voip.usecase.install_account import DisableAccountUseCase, InstallAccountUseCase
 from calllogd.web.client_address import TrustedProxies
-from calllogd.web.desk import (
+from calllogd.web.feed import Feed
+from calllogd.web.limits import Limits
+from calllogd.web.oauth_state import States
+from calllogd.web.services import (
     DoorServices,
     KommoServices,
     OAuthServices,
@@ -20,9 +23,6 @@ from calllogd.web.desk import (
     Services,
     WidgetServices,
 )
-from calllogd.web.feed import Feed
-from calllogd.web.limits import Limits
-from calllogd.web.oauth_state import States
 from calllogd.web.tickets import Tickets
 from calllogd.web.tokens import WidgetTokens
 

@@ -25,5 +25,5 @@ async def read_body(request: web.Request, *, within_s: float | None = None) -> b
     except TimeoutError:
         raise InputRefused("slow", f"the body did not come within {within_s:.0f} s") from None
     except (ClientError, HttpProcessingError, ConnectionError) as error:
-        # Nobody may be there to read it; but it is no mistake of ours, which an operator would have to look at.
+        # Nobody may be there to read it; but it is no mistake of ours that an operator has to look at.
         raise InputRefused("bad_request", "the body did not come to its end") from error

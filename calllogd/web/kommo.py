@@ -7,7 +7,8 @@ from aiohttp import web
 from calllogd.errors import InputRefused, Overloaded
 from calllogd.kommo.webhook import parse
 from calllogd.web.body import read_body
-from calllogd.web.desk import DESK_KEY, RETRY_S, KommoServices, Services
+from calllogd.web.desk import DESK_KEY, RETRY_S
+from calllogd.web.services import KommoServices, Services
 
 BODY_BYTES = 1024 * 1024
 BODY_S = 1.0

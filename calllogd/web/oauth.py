@@ -13,10 +13,11 @@ from yarl import URL
 
 from calllogd.errors import InputRefused, KommoError, PermanentError
 from calllogd.voip.usecase.install_account import Installation, Removal
-from calllogd.web.desk import DESK_KEY, OAuthServices, Services
+from calllogd.web.desk import DESK_KEY
 from calllogd.web.oauth_state import STATE_S
 from calllogd.web.plain_page import page, wants_page
 from calllogd.web.problems import problem
+from calllogd.web.services import OAuthServices, Services
 
 COOKIE = "calllogd_install"
 CODE_MOST = 4096

@@ -11,9 +11,10 @@ from aiohttp import web
 
 from calllogd.errors import InputRefused
 from calllogd.web.client_address import client_address, is_within, read_address
-from calllogd.web.desk import DESK_KEY, OperatorServices, Services
+from calllogd.web.desk import DESK_KEY
 from calllogd.web.limits import Buckets, TooMany, network_of
 from calllogd.web.operator_sessions import SESSION_S, EndedSessions, Session, Sessions
+from calllogd.web.services import OperatorServices, Services
 from calllogd.web.tokens import origin_of
 
 SECURE_COOKIE, PLAIN_COOKIE = "__Host-calllogd", "calllogd"

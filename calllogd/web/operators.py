@@ -14,7 +14,7 @@ from calllogd.errors import InputRefused
 from calllogd.voip.fields import checked_call_id
 from calllogd.voip.telling import call_json, line_json, status_json, why
 from calllogd.web.body import read_body
-from calllogd.web.desk import DESK_KEY, OperatorServices
+from calllogd.web.desk import DESK_KEY
 from calllogd.web.limits import TooMany
 from calllogd.web.metrics import add_metrics
 from calllogd.web.operator_access import (
@@ -34,6 +34,7 @@ from calllogd.web.operator_pages import Overview, login_page, status_page
 from calllogd.web.operator_sessions import Session, Sessions
 from calllogd.web.plain_page import page
 from calllogd.web.problems import PROBLEMS
+from calllogd.web.services import OperatorServices
 
 SHOWN = 20
 """Calls in a table of the status page."""

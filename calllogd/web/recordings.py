@@ -14,8 +14,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from calllogd.domain.call import CallKey, RecordingState
 from calllogd.errors import InputRefused, StorageError
 from calllogd.recordings.store import Found, Reading
-from calllogd.web.desk import DESK_KEY, RecordingServices, Services
+from calllogd.web.desk import DESK_KEY
 from calllogd.web.problems import problem
+from calllogd.web.services import RecordingServices, Services
 
 UPLOAD_S = 600.0
 """How long an upload may take."""

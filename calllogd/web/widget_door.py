@@ -10,8 +10,8 @@ from calllogd.domain.user import User
 from calllogd.errors import AccountPaused, InputRefused, KommoError, TokenRefused
 from calllogd.kommo.users import AGAIN_S
 from calllogd.voip.widget import WidgetUser
-from calllogd.web.desk import DoorServices, Services, WidgetServices
 from calllogd.web.problems import problem
+from calllogd.web.services import DoorServices, Services, WidgetServices
 
 _encode = msgspec.json.Encoder().encode
 

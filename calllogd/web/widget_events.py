@@ -16,8 +16,9 @@ from aiohttp import web
 from calllogd.errors import InputRefused
 from calllogd.ports import Clock
 from calllogd.voip.widget import WidgetUser
-from calllogd.web.desk import DESK_KEY, Desk, Services
+from calllogd.web.desk import DESK_KEY, Desk
 from calllogd.web.feed import Happening, News, Stream
+from calllogd.web.services import Services
 from calllogd.web.widget import place_of, reason
 from calllogd.web.widget_door import door_of, must_be_active, widget_of
 

@@ -9,7 +9,8 @@ from calllogd.domain.user import User
 from calllogd.errors import KommoError
 from calllogd.voip.usecase.assign_extensions import parse_extensions
 from calllogd.web.body import read_body
-from calllogd.web.desk import DESK_KEY, DoorServices
+from calllogd.web.desk import DESK_KEY
+from calllogd.web.services import DoorServices
 from calllogd.web.widget_door import answered, door_of, let_in, must_be_administrator, unread
 
 

@@ -10,7 +10,8 @@ from calllogd.domain.call import Call
 from calllogd.errors import InputRefused, KommoError
 from calllogd.voip.widget import WidgetUser
 from calllogd.web.body import read_body
-from calllogd.web.desk import DESK_KEY, DoorServices
+from calllogd.web.desk import DESK_KEY
+from calllogd.web.services import DoorServices
 from calllogd.web.widget_door import answered, door_of, identified, let_in, must_be_active
 
 LISTED_S = 2.0

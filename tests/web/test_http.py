@@ -22,8 +22,9 @@ from calllogd.errors import StorageError
 from calllogd.voip.provider.generic import BearerToken, Generic
 from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
 from calllogd.web.app import make_app
-from calllogd.web.desk import Desk, Services
+from calllogd.web.desk import Desk
 from calllogd.web.problems import PROBLEMS
+from calllogd.web.services import Services
 from tests.fakes import ACCOUNT, ManualClock
 
 TOKEN = "a-token-of-16-characters"

@@ -20,7 +20,8 @@ from calllogd.kommo.webhook import WebhookSecrets
 from calllogd.voip.usecase.hear_kommo import HearKommoUseCase, KommoNews, LeadSorted, NumberAppeared
 from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
 from calllogd.web.app import make_app
-from calllogd.web.desk import Desk, KommoServices, Services
+from calllogd.web.desk import Desk
+from calllogd.web.services import KommoServices, Services
 from tests.fakes import ACCOUNT, START, ManualClock
 
 SECRETS = WebhookSecrets(b"k" * 32)

@@ -24,8 +24,9 @@ from calllogd.voip.usecase.save_recording import SaveRecordingUseCase
 from calllogd.voip.usecase.show_call import ShowCallUseCase
 from calllogd.web.app import make_app
 from calllogd.web.client_address import TrustedProxies
-from calllogd.web.desk import Desk, KommoServices, RecordingServices, Services, WidgetServices
+from calllogd.web.desk import Desk
 from calllogd.web.limits import BLAME, BUCKETS_MOST, Buckets, Limits, TooMany, network_of
+from calllogd.web.services import KommoServices, RecordingServices, Services, WidgetServices
 from tests.fakes import ACCOUNT, START, ManualClock
 from tests.widget_tokens import ORIGIN, token, tokens
 

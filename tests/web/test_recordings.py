@@ -25,8 +25,9 @@ from calllogd.voip.provider.generic import BearerToken, Generic
 from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
 from calllogd.voip.usecase.save_recording import SaveRecordingUseCase
 from calllogd.web.app import make_app
-from calllogd.web.desk import Desk, RecordingServices, Services
+from calllogd.web.desk import Desk
 from calllogd.web.problems import PROBLEMS
+from calllogd.web.services import RecordingServices, Services
 from tests.fakes import ACCOUNT, START, ManualClock, ended, told
 from tests.recordings.sounds import NO_SOUNDS, chunks, torn, wav
 

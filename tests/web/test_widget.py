@@ -39,8 +39,9 @@ from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
 from calllogd.voip.usecase.save_call_result import SaveCallResultUseCase
 from calllogd.voip.usecase.show_call import ShowCallUseCase
 from calllogd.web.app import make_app
-from calllogd.web.desk import Desk, Services, WidgetServices
+from calllogd.web.desk import Desk
 from calllogd.web.problems import PROBLEMS
+from calllogd.web.services import Services, WidgetServices
 from calllogd.web.widget import live, reason
 from tests.fakes import ACCOUNT, START, ManualClock
 from tests.widget_tokens import ORIGIN, OTHER_ACCOUNT, OTHER_ORIGIN, USER, token, tokens
