@@ -121,7 +121,8 @@ def _failed(request: web.Request, code: str, detail: str) -> web.Response:
     """Return what went wrong, as a page for people and as a problem document for programs."""
     answer = problem(code, detail, headers={**_NOT_KEPT, "Vary": "Accept"})
     if wants_page(request):
-        body = f'<p>{escape(detail)}</p><p><a href="/oauth/install">Begin anew</a></p>'
+        sentence = escape(detail[:1].upper() + detail[1:].rstrip("."))
+        body = f'<p>{sentence}.</p><p><a href="/oauth/install">Begin anew</a></p>'
         return page("Not connected", body, status=answer.status)
     return answer
 
