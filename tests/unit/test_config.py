@@ -364,3 +364,12 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, content: bytes | None, said:
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load(tmp_path, {})
+
+
+def test_settings_that_are_printed_show_no_secret(tmp_path: Path) -> None:
+    file = tmp_path / "calllogd.toml"
+    file.write_text(CONTRACT.replace("[queue]", 'key = "' + "A" * 43 + '="\n[queue]'), encoding="utf-8")
+    printed = repr(load(file, {}))
+    assert "31337" in printed
+    for secret in (SECRET, WHSEC, "A" * 43):
+        assert secret not in printed
