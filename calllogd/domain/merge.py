@@ -23,7 +23,7 @@ from calllogd.domain.call import (
     Result,
     Widget,
 )
-from calllogd.domain.phone import Kind, read
+from calllogd.domain.phone import read
 
 T = TypeVar("T")
 
@@ -129,9 +129,9 @@ def _greater(one: T | None, other: T | None, order: Callable[[T], Any]) -> T | N
     return max(one, other, key=order)
 
 
-def _by_reading(phone: str) -> tuple[bool, int, str]:
-    kind, number = read(phone)
-    return kind is Kind.OUTSIDE, len(number.removeprefix("+")), phone
+def _by_reading(phone: str) -> tuple[int, str]:
+    # What stands around an extension has digits too; outside numbers have more than any extension.
+    return len(read(phone).number.removeprefix("+")), phone
 
 
 def _earlier(started_at: float) -> float:

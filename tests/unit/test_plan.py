@@ -244,7 +244,7 @@ def test_calls_without_an_outside_number_are_ignored(phone: str, direction: Dire
 
 
 @pytest.mark.parametrize(
-    "phone", ["+61412345678", "0412 345 678", "sip:+61412345678@host", "+61 (0)412 345 678"]
+    "phone", ["+61412345678", "0412 345 678", "412345678", "sip:+61412345678@host", "+61 (0)412 345 678"]
 )
 def test_blocked_numbers_are_ignored_however_they_are_written(phone: str) -> None:
     call = replace(CALL, facts=facts(phone=phone))
