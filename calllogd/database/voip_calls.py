@@ -5,6 +5,7 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from calllogd.database.database import Database
@@ -12,9 +13,17 @@ from calllogd.database.group_commit import Together
 from calllogd.database.incoming_leads import close_lead, must_be_free, sort_lead, wake_numbers, write_lead
 from calllogd.database.intake import QUEUE, Arrival, accept, accept_new, ring
 from calllogd.database.journal import story, tell
-from calllogd.database.rows import SELECT, UPDATE_WORKED, call_of, find, worked
+from calllogd.database.rows import (
+    SELECT,
+    UPDATE_WORKED,
+    Regions,
+    call_of,
+    find_with_lead,
+    number_of,
+    worked,
+)
 from calllogd.domain.call import Call, CallKey, CallState, Doubt, LeadState, Lease
-from calllogd.domain.phone import tail
+from calllogd.domain.phone import matched, tail
 from calllogd.errors import AccountPaused, LeaseLost, Overloaded, StorageError
 from calllogd.log import log_accepted, log_change, log_pause, log_resume
 from calllogd.ports import Accepted, JournalLine, Message, Note, Pause, Totals
@@ -45,6 +54,8 @@ _CALLS_BACK = (
     " WHERE due_at IS NOT NULL"
 )
 
+NO_REGIONS: Regions = MappingProxyType({})
+
 _RETRIABLE = (
     CallState.FAILED,
     CallState.EXPIRED,
@@ -58,25 +69,29 @@ _RETRIABLE = (
 class LedgerOfCalls:
     """Calls in SQLite; implements `VoipCalls`, and answers the operator's questions.
 
-    `rung` is called on the loop after each commit that put rings into the queue, `told` after each that
-    changed a known call, with the call before and after; neither may raise.
+    `regions` tells two spellings of one number from two numbers: it has to be the same for all who work on
+    calls, and those who only read may leave it out. `rung` is called on the loop after each commit that put
+    rings into the queue, `told` after each that changed a known call, with the call before and after; neither
+    may raise.
     """
 
     def __init__(
         self,
         database: Database,
         *,
+        regions: Regions = NO_REGIONS,
         rung: Callable[[], None] = lambda: None,
         told: Callable[[Call, Call], None] | None = None,
     ) -> None:
         self._database = database
+        self._regions = regions
         self._rung = rung
         self._told = told
         self._intake = Together(accept, self._accepted, at_once=accept_new)
 
     async def get(self, key: CallKey) -> Call | None:
         """Return the call with this id in this Kommo account, None if there is none."""
-        found = await self._database.read(lambda connection: find(connection, key))
+        found = await self._database.read(lambda connection: find_with_lead(connection, key, self._regions))
         return None if found is None else found[1]
 
     async def accept(self, message: Message, now: float) -> Accepted:
@@ -107,7 +122,7 @@ class LedgerOfCalls:
         """Return those of the calls that `claim` would, all with one write."""
 
         def unit(connection: sqlite3.Connection) -> Sequence[tuple[Call, Call]]:
-            claims = (_claim(connection, key, now, lease_s) for key in keys)
+            claims = (_claim(connection, key, now, lease_s, self._regions) for key in keys)
             return [claimed for claimed in claims if claimed is not None]
 
         claimed = await self._database.write(unit)
@@ -128,7 +143,9 @@ class LedgerOfCalls:
 
     async def release(self, call: Call, now: float, note: Note | None = None) -> Call | None:
         """Write like `save` and give the call back; when news came it stays held and is returned."""
-        written = await self._database.write(lambda connection: [_release(connection, call, now, note)])
+        written = await self._database.write(
+            lambda connection: [_release(connection, call, now, note, self._regions)]
+        )
         return next(iter(self._still_held(written)), None)
 
     async def release_many(self, worked: Sequence[tuple[Call, Note]], now: float) -> Sequence[Call]:
@@ -138,7 +155,7 @@ class LedgerOfCalls:
             written = []
             for call, note in worked:
                 with contextlib.suppress(LeaseLost):
-                    written.append(_release(connection, call, now, note))
+                    written.append(_release(connection, call, now, note, self._regions))
             return written
 
         return self._still_held(await self._database.write(unit))
@@ -147,7 +164,9 @@ class LedgerOfCalls:
         self, worked: Sequence[tuple[Call, Note | None]], now: float, lease_s: float
     ) -> Sequence[Call]:
         def unit(connection: sqlite3.Connection) -> Sequence[_Written]:
-            return [_save(connection, call, now, lease_s, note) for call, note in worked]
+            return [
+                _save(connection, call, now, lease_s, note, regions=self._regions) for call, note in worked
+            ]
 
         return self._logged(await self._database.write(unit))
 
@@ -168,14 +187,18 @@ class LedgerOfCalls:
         """Mark the incoming lead that the call is leaving as declined, unless others stand on it."""
 
         def unit(connection: sqlite3.Connection) -> bool:
-            number, row = _must_hold(connection, call)
-            return close_lead(connection, number, row, now)
+            number, row = _must_hold(connection, call, self._regions)
+            return close_lead(connection, number, row, number_of(row, self._regions), now)
 
         return await self._database.write(unit)
 
     async def number_appeared(self, account_id: int, phones: Sequence[str], now: float) -> int:
-        """Wake the calls without an entry whose number Kommo has just told of; return how many there were."""
-        numbers = {tail(phone) for phone in phones} - {""}
+        """Wake the calls without an entry whose number Kommo has just told of; return how many there were.
+
+        It may be the same number to us, or to Kommo, which compares the digits as they are written.
+        """
+        region = self._regions.get(account_id)
+        numbers = {way for phone in phones for way in (matched(phone, region), tail(phone))} - {""}
         return await self._woken(lambda connection: wake_numbers(connection, account_id, numbers, now))
 
     async def lead_sorted(self, account_id: int, uid: str, state: LeadState, now: float) -> int:
@@ -389,11 +412,11 @@ class _Written(NamedTuple):
 
 
 def _claim(
-    connection: sqlite3.Connection, key: CallKey, now: float, lease_s: float
+    connection: sqlite3.Connection, key: CallKey, now: float, lease_s: float, regions: Regions
 ) -> tuple[Call, Call] | None:
     """Hold a call if it may be; return it before and after."""
     lease = Lease(token=secrets.token_hex(8), until=now + lease_s)
-    found = find(connection, key)
+    found = find_with_lead(connection, key, regions)
     if found is None:
         return None
     number, call = found
@@ -405,42 +428,48 @@ def _claim(
     if call.doubt is not None:
         # Whoever sent the request is gone, and its answer with him.
         held = replace(held, state=CallState.IN_DOUBT)
-    _write_worked(connection, number, held, held.due_at)
+    _write_worked(connection, number, held, number_of(held, regions), held.due_at)
     return call, held
 
 
 def _save(
-    connection: sqlite3.Connection, call: Call, now: float, lease_s: float, note: Note | None
+    connection: sqlite3.Connection,
+    call: Call,
+    now: float,
+    lease_s: float,
+    note: Note | None,
+    *,
+    regions: Regions,
 ) -> _Written:
-    number, row = _must_hold(connection, call)
+    number, row = _must_hold(connection, call, regions)
     lease = replace(_lease(call), until=now + lease_s)
     saved = _as_worked(row, replace(call, lease=lease))
     if _is_new(saved.doubt, row.doubt):
-        must_be_free(connection, number, row, call)
-    _write_worked(connection, number, saved, row.due_at)
-    saved = write_lead(connection, number, row, saved, now)
+        must_be_free(connection, number, row, call, regions)
+    digits = number_of(saved, regions)
+    _write_worked(connection, number, saved, digits, row.due_at)
+    saved = write_lead(connection, number, row, saved, digits=digits, now=now)
     return _Written(row, saved, note, _tell_note(connection, number, call.key, note, now))
 
 
-def _release(connection: sqlite3.Connection, call: Call, now: float, note: Note | None) -> _Written:
-    number, row = _must_hold(connection, call)
+def _release(
+    connection: sqlite3.Connection, call: Call, now: float, note: Note | None, regions: Regions
+) -> _Written:
+    number, row = _must_hold(connection, call, regions)
     saved = _as_worked(row, call)
     if _told(row) == _told(call):
         saved = replace(saved, lease=None, due_at=call.due_at)
-    _write_worked(connection, number, saved, saved.due_at)
-    saved = write_lead(connection, number, row, saved, now)
+    digits = number_of(saved, regions)
+    _write_worked(connection, number, saved, digits, saved.due_at)
+    saved = write_lead(connection, number, row, saved, digits=digits, now=now)
     return _Written(row, saved, note, _tell_note(connection, number, call.key, note, now))
 
 
-def _must_find(connection: sqlite3.Connection, key: CallKey) -> tuple[int, Call]:
-    found = find(connection, key)
+def _must_hold(connection: sqlite3.Connection, call: Call, regions: Regions) -> tuple[int, Call]:
+    found = find_with_lead(connection, call.key, regions)
     if found is None:
-        raise StorageError(f"the row of {key} has gone")
-    return found
-
-
-def _must_hold(connection: sqlite3.Connection, call: Call) -> tuple[int, Call]:
-    number, row = _must_find(connection, call.key)
+        raise StorageError(f"the row of {call.key} has gone")
+    number, row = found
     if row.lease is None or row.lease.token != _lease(call).token:
         raise LeaseLost(f"another worker holds {call.key}")
     return number, row
@@ -478,12 +507,14 @@ def _as_worked(row: Call, call: Call) -> Call:
     )
 
 
-def _write_worked(connection: sqlite3.Connection, number: int, call: Call, due_at: float | None) -> None:
+def _write_worked(
+    connection: sqlite3.Connection, number: int, call: Call, digits: str | None, due_at: float | None
+) -> None:
     lease = call.lease
     connection.execute(
         UPDATE_WORKED,
         (
-            *worked(call),
+            *worked(call, digits),
             due_at,
             None if lease is None else lease.token,
             None if lease is None else lease.until,
