@@ -28,7 +28,7 @@ SECRET = re.compile(
     "(^|_)(tokens?|secrets?|signatures?|mac|digest|csrf|password|nonce|cookie|brought|shown)($|_)"
 )
 OWN = {
-    "database/voip_calls.py:_must_hold",
+    "database/holding.py:must_hold",
     "kommo/authentication.py:renewed",
     "voip/usecase/add_call.py:_bury",
 }
