@@ -82,6 +82,12 @@ def test_hosts_of_kommo_are_let_through(host: str) -> None:
     assert DOMAINS.base_url_of(host) == f"https://{host.lower()}"
 
 
+@pytest.mark.parametrize("host", ["xn--a.kommo.com", "a.xn--bcher-kva.kommo.com", "xn--.amocrm.ru", "XN--A.kommo.com"])
+def test_names_in_other_alphabets_are_refused(host: str) -> None:
+    with pytest.raises(InputRefused):
+        DOMAINS.base_url_of(host)
+
+
 @given(JSON)
 def test_domains_are_read_or_refused(value: Any) -> None:
     try:
