@@ -41,12 +41,16 @@ class ConfigError(CalllogdError):
 
 
 class InputRefused(CalllogdError):
-    """A message is malformed, unsigned or too large; `code` is one of `calllogd.web.problems`."""
+    """A message is malformed, unsigned or too large; `code` is one of `calllogd.web.problems`.
 
-    def __init__(self, code: str, detail: str) -> None:
+    `challenge` says how a sender may show who he is.
+    """
+
+    def __init__(self, code: str, detail: str, *, challenge: str = 'Bearer realm="calllogd"') -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
+        self.challenge = challenge
 
 
 class Overloaded(CalllogdError):

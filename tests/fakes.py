@@ -24,6 +24,8 @@ from calllogd.domain.call import (
 from calllogd.domain.merge import CallEvent
 from calllogd.errors import Gone, KommoError, NobodyHasNumber
 from calllogd.ports import Answer, Before, Clock, Crm, Message, Recordings
+from calllogd.voip.usecase.save_call_event import UnreadMessages
+from calllogd.voip.webhook import Webhook
 
 ACCOUNT = 31337
 START = 1_760_000_000.0
@@ -288,3 +290,16 @@ def told(event: CallEvent, body: bytes | None = None, *, what: str = "call.ended
     return Message(
         event=event, who="voip:generic", what=what, body=repr(event).encode() if body is None else body
     )
+
+
+class FakeUnread:
+    """Keeps messages that are not understood in memory; implements `UnreadMessages`."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[int, str, Webhook, str]] = []
+
+    async def keep(self, account_id: int, name: str, webhook: Webhook, reason: str, now: float) -> None:
+        self.kept.append((account_id, name, webhook, reason))
+
+
+_UNREAD: UnreadMessages = FakeUnread()

@@ -17,7 +17,7 @@ from calllogd.web.app import make_app
 from calllogd.web.client_address import TrustedProxies
 from calllogd.web.desk import Desk
 from calllogd.web.services import OperatorServices, Services
-from tests.fakes import ACCOUNT, START, ManualClock, ended, told
+from tests.fakes import ACCOUNT, START, FakeUnread, ManualClock, ended, told
 
 TOKEN = "the-admin-token-of-this-test"
 KEY = b"k" * 32
@@ -68,7 +68,7 @@ class Office:
         )
         return Services(
             providers={},
-            save_call_event=SaveCallEventUseCase(calls=self.ledger, clock=self.clock),
+            save_call_event=SaveCallEventUseCase(calls=self.ledger, unread=FakeUnread(), clock=self.clock),
             ready=self.database.ping,
             operators=replace(operators, **changes),
             trusted_proxies=TrustedProxies(LOOPBACK),

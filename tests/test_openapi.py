@@ -12,14 +12,13 @@ import schemathesis
 from calllogd.domain.call import CallState, RecordingState
 from calllogd.recordings.links import TOKEN_MOST
 from calllogd.voip.fields import CALL_ID_MOST, YEAR_2000, YEAR_2100
-from calllogd.voip.provider import generic
+from calllogd.voip.provider import generic, services
 from calllogd.voip.usecase.assign_extensions import EXTENSION_MOST, TABLE_MOST
 from calllogd.voip.widget import _Announcement, _Result
 from calllogd.web.app import make_app
 from calllogd.web.desk import Desk
 from calllogd.web.operators import LIMIT, LIMIT_MOST
 from calllogd.web.problems import PROBLEMS
-from calllogd.web.voip import PROVIDERS
 from calllogd.web.widget_session import OPEN_MOST
 
 PATH = Path(__file__).parents[1] / "docs/openapi.json"
@@ -128,7 +127,7 @@ def test_states_and_bounds_are_those_of_the_program() -> None:
     recording = {state.value for state in RecordingState}
     assert set(SCHEMAS["LiveCall"]["properties"]["recording"]["enum"]) == recording
     assert SCHEMAS["CallId"]["maxLength"] == CALL_ID_MOST
-    assert set(DESCRIPTION["components"]["parameters"]["provider"]["schema"]["enum"]) == PROVIDERS
+    assert set(DESCRIPTION["components"]["parameters"]["provider"]["schema"]["enum"]) == set(services())
     assert SCHEMAS["OpenCalls"]["properties"]["calls"]["maxItems"] == OPEN_MOST
     assert SCHEMAS["Calls"]["properties"]["calls"]["maxItems"] == LIMIT_MOST
     table = SCHEMAS["NewExtensions"]["properties"]["extensions"]

@@ -32,7 +32,7 @@ from calllogd.web.feed import Feed
 from calllogd.web.problems import PROBLEMS
 from calllogd.web.services import DoorServices, Services, WidgetServices
 from calllogd.web.tickets import Tickets
-from tests.fakes import ACCOUNT, ManualClock, link_of
+from tests.fakes import ACCOUNT, FakeUnread, ManualClock, link_of
 from tests.widget_tokens import ORIGIN, OTHER_ACCOUNT, OTHER_ORIGIN, token, tokens
 
 Client = TestClient[web.Request, web.Application]
@@ -105,7 +105,7 @@ class Door:
         """What stands on the desk; `of_tokens` change which accounts there are."""
         return Services(
             providers={},
-            save_call_event=SaveCallEventUseCase(calls=self.ledger, clock=self.clock),
+            save_call_event=SaveCallEventUseCase(calls=self.ledger, unread=FakeUnread(), clock=self.clock),
             ready=self.database.ping,
             widget=WidgetServices(
                 tokens=tokens(self.clock, **of_tokens),

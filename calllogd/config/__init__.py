@@ -2,6 +2,17 @@
 
 from calllogd.config.reader import load, read
 from calllogd.config.settings import Account, Settings
-from calllogd.config.tables import ACCOUNT, GENERIC, REQUIRED, SECTIONS, Setting
+from calllogd.config.tables import ACCOUNT, GENERIC, REQUIRED, SECTIONS, SERVICE, Setting
 
-__all__ = ["ACCOUNT", "GENERIC", "REQUIRED", "SECTIONS", "Account", "Setting", "Settings", "load", "read"]
+__all__ = [
+    "ACCOUNT",
+    "GENERIC",
+    "REQUIRED",
+    "SECTIONS",
+    "SERVICE",
+    "Account",
+    "Setting",
+    "Settings",
+    "load",
+    "read",
+]

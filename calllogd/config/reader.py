@@ -9,14 +9,13 @@ from typing import Any
 from calllogd.config.settings import (
     Account,
     Admin,
-    GenericVoip,
     Http,
     Integration,
     Log,
     Recordings,
     Settings,
 )
-from calllogd.config.tables import ACCOUNT, GENERIC, REQUIRED, SECTIONS, Setting
+from calllogd.config.tables import ACCOUNT, REQUIRED, SECTIONS, SERVICE, Setting
 from calllogd.domain.phone import spellings
 from calllogd.domain.plan import Policy
 from calllogd.errors import ConfigError
@@ -25,7 +24,11 @@ ENVIRONMENT = "CALLLOGD_"
 """Prefix of variables: CALLLOGD_KOMMO__CLIENT_SECRET sets kommo.client_secret."""
 
 
-def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+Services = Mapping[str, Mapping[str, Setting]]
+"""The settings of each VoIP service, by its name."""
+
+
+def load(path: Path, environment: Mapping[str, str] = os.environ, *, services: Services) -> Settings:
     """Return the settings of a file and the environment; raises ConfigError with every mistake."""
     try:
         with path.open("rb") as file:
@@ -36,15 +39,17 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
-    return read(raw, environment, folder=path.parent)
+    return read(raw, environment, folder=path.parent, services=services)
 
 
-def read(raw: Mapping[str, Any], environment: Mapping[str, str], *, folder: Path) -> Settings:
+def read(
+    raw: Mapping[str, Any], environment: Mapping[str, str], *, folder: Path, services: Services
+) -> Settings:
     """Return the settings of a parsed file; raises ConfigError with every mistake.
 
     `folder` is where relative paths of secret files start, unless systemd passes credentials.
     """
-    reader = _Reader(environment, Path(environment.get("CREDENTIALS_DIRECTORY", folder)))
+    reader = _Reader(environment, Path(environment.get("CREDENTIALS_DIRECTORY", folder)), services)
     reader.known("", raw, {*SECTIONS, "accounts"})
     values = {name: reader.table(name, raw.get(name, {}), keys) for name, keys in SECTIONS.items()}
     accounts = reader.accounts(raw.get("accounts", []))
@@ -75,8 +80,9 @@ def _policy(values: Mapping[str, Any], accounts: Sequence[Account]) -> Policy:
 class _Reader:
     """Collects values and mistakes while it goes through a file."""
 
-    def __init__(self, environment: Mapping[str, str], secrets: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], secrets: Path, services: Services) -> None:
         self.mistakes: list[str] = []
+        self._services = services
         self._secrets = secrets
         self._environment = {
             tuple(name.removeprefix(ENVIRONMENT).lower().split("__")): value
@@ -127,15 +133,26 @@ class _Reader:
         nested = {"extensions", "voip"}
         values = self.table(path, {key: table[key] for key in table if key not in nested}, ACCOUNT)
         extensions = self._extensions(f"{path}.extensions", table.get("extensions", {}))
-        voip = table.get("voip", {})
-        if isinstance(voip, dict):
-            self.known(f"{path}.voip.", voip, {"generic"})
-        generic = self.table(
-            f"{path}.voip.generic", voip.get("generic", {}) if isinstance(voip, dict) else voip, GENERIC
-        )
+        voip = self._voip(f"{path}.voip", table.get("voip", {}))
         if len(self.mistakes) > before:
             return None
-        return Account(**values, extensions=extensions, generic=GenericVoip(**generic))
+        return Account(**values, extensions=extensions, voip=voip)
+
+    def _voip(self, path: str, tables: Any) -> Mapping[str, Mapping[str, Any]]:
+        """Return the settings of each VoIP service that has a table or a variable, by the service's name."""
+        if not isinstance(tables, dict):
+            self.mistakes.append(f"{path}: should be written as [accounts.voip.NAME]")
+            return {}
+        self.known(f"{path}.", tables, set(self._services))
+        named = {name for name in self._services if name in tables or self._has_variable(f"{path}.{name}")}
+        return {
+            name: self.table(f"{path}.{name}", tables.get(name, {}), {**SERVICE, **self._services[name]})
+            for name in sorted(named)
+        }
+
+    def _has_variable(self, path: str) -> bool:
+        start = tuple(path.split("."))
+        return any(name[: len(start)] == start for name in self._environment)
 
     def _extensions(self, path: str, table: Any) -> Mapping[str, int]:
         if not isinstance(table, dict):

@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from calllogd.domain.plan import Policy
 
@@ -68,25 +69,15 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GenericVoip:
-    """How the generic VoIP service of an account proves who it is."""
-
-    token: str | None = field(default=None, repr=False)
-    signing_secret: str | None = field(default=None, repr=False)
-    previous_token: str | None = field(default=None, repr=False)
-    previous_signing_secret: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """One Kommo account."""
+    """One Kommo account; `voip` are the settings of each of its VoIP services, by the service's name."""
 
     id: int
     base_url: str
     region: str | None
     access_token: str | None = field(repr=False)
     extensions: Mapping[str, int] = field(default_factory=dict)
-    generic: GenericVoip = GenericVoip()
+    voip: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,6 +140,11 @@ SECTIONS: Mapping[str, Mapping[str, Setting]] = {
             64800,
             "seconds after the call's end in which a contact with its number may appear (18 hours)",
         ),
+        "leg_wait": Setting(
+            number(0, 600),
+            10,
+            "seconds of quiet after a call's last leg before it is logged, at services that tell of legs",
+        ),
         "doubt_wait": Setting(
             _SECONDS, 60, "seconds after a request of unknown outcome before its call is created again"
         ),
@@ -222,6 +227,16 @@ ACCOUNT: Mapping[str, Setting] = {
         show='"…"',
     ),
 }
+
+SERVICE: Mapping[str, Setting] = {
+    "url": Setting(
+        web_address,
+        None,
+        "address as it is entered at the service, if a proxy in front makes another of it",
+        show='"https://calls.example.com/hooks"',
+    ),
+}
+"""What each VoIP service has besides its own settings."""
 
 GENERIC: Mapping[str, Setting] = {
     "token": Setting(token, None, "bearer token of the generic webhook", secret=True, show='"…"'),

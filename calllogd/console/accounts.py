@@ -10,6 +10,7 @@ from calllogd.database.accounts import Directory, LedgerOfAccounts
 from calllogd.database.voip_calls import LedgerOfCalls
 from calllogd.domain.account import Installed
 from calllogd.domain.call import CallKey
+from calllogd.errors import ConfigError
 from calllogd.kommo.access import Authentication, LongLived, token_until
 from calllogd.kommo.api import Api
 from calllogd.kommo.authentication import Grants, KommoAuthentication
@@ -19,9 +20,12 @@ from calllogd.kommo.limiter import Limiter
 from calllogd.kommo.oauth import KommoOAuth
 from calllogd.kommo.words import Words
 from calllogd.ports import AccountState, Clock, Pause, Standing
-from calllogd.voip.provider.generic import BearerToken, Generic
+from calllogd.voip.proof import BearerToken
+from calllogd.voip.provider import Provider, services
 from calllogd.voip.usecase.add_call import Timing
-from calllogd.voip.usecase.save_call_event import Provider
+
+GENERIC_NAME = "generic"
+"""The VoIP service that every account may have: its tokens are made by `calllogd voip-token`."""
 
 EARLY_WARNING_S = 14 * 86_400.0
 """How long before Kommo stops serving an account its operator is told that he has to act."""
@@ -118,26 +122,41 @@ def kommo_accounts(
 
 
 def providers_of(accounts: Mapping[int, Account], directory: Directory) -> dict[tuple[str, str], Provider]:
-    """Return the VoIP services that can show who they are, by their name and account id."""
+    """Return the VoIP services that can prove who they are, by their name and account id.
+
+    Raises ConfigError for one that has settings, and none by which it could.
+    """
     providers: dict[tuple[str, str], Provider] = {}
     for account_id, account in accounts.items():
-        generic = account.generic
-        tokens = [
-            *(BearerToken(token) for token in (generic.token, generic.previous_token) if token is not None),
-            *(
+        for name, service in services().items():
+            made = [
                 BearerToken(one.token, one.until)
                 for one in directory.voip_tokens
-                if (one.account_id, one.provider) == (account_id, "generic")
-            ),
-        ]
-        secrets = [
-            one for one in (generic.signing_secret, generic.previous_signing_secret) if one is not None
-        ]
-        if tokens or secrets:
-            providers["generic", str(account_id)] = Generic(
-                account_id, tokens=tokens, signing_secrets=secrets
-            )
+                if (one.account_id, one.provider) == (account_id, name)
+            ]
+            values = account.voip.get(name)
+            if values is None and not made:
+                continue
+            defaults = {key: setting.default for key, setting in service.settings.items()}
+            provider = service.make(account_id, {**defaults, **(values or {})}, made)
+            if provider is not None:
+                providers[name, str(account_id)] = provider
+            elif name != GENERIC_NAME:
+                raise ConfigError(
+                    f"accounts.{account_id}.voip.{name}: nothing is set by which {service.title} could prove"
+                    f" who it is; see docs/voip/{name}.md"
+                )
     return providers
+
+
+def addresses_of(accounts: Mapping[int, Account]) -> Mapping[tuple[str, str], str]:
+    """Return the addresses that VoIP services call where those are set, by their name and account id."""
+    return {
+        (name, str(account_id)): values["url"]
+        for account_id, account in accounts.items()
+        for name, values in account.voip.items()
+        if values.get("url") is not None
+    }
 
 
 async def standings(

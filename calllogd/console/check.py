@@ -97,7 +97,7 @@ async def _ledger(settings: Settings, book: Ledger) -> AsyncIterator[Finding]:
     )
     try:
         for account_id, kommo in ways.accounts.items():
-            if ("generic", str(account_id)) not in providers_of(accounts, directory):
+            if not any(account == str(account_id) for _, account in providers_of(accounts, directory)):
                 yield Finding(False, _no_sender(account_id))
             address = f"{settings.http.public_url}/kommo/{account_id}/{secrets.secret(account_id)}"
             yield Finding(True, f"account {account_id}: Kommo's own webhooks may be sent to {address}")
@@ -110,6 +110,12 @@ async def _ledger(settings: Settings, book: Ledger) -> AsyncIterator[Finding]:
             await oauth.close()
     for finding in await _ends(settings, book):
         yield finding
+    for total in await book.unread.totals():
+        yield Finding(
+            False,
+            f"account {total.account_id}: {total.number} message(s) of {total.service} are not understood and"
+            f" kept: {total.reason}; mend its settings or update calllogd, then `calllogd replay`",
+        )
 
 
 def _no_sender(account_id: int) -> str:

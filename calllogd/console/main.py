@@ -14,6 +14,7 @@ from calllogd.console.exits import EX_CONFIG, EX_FAILED, EX_INTERRUPTED, EX_OK
 from calllogd.domain.call import CallState
 from calllogd.errors import CalllogdError, ConfigError
 from calllogd.log import set_up
+from calllogd.voip.provider import service_settings
 
 CONFIG = Path("/etc/calllogd/calllogd.toml")
 
@@ -74,7 +75,7 @@ def _run(arguments: argparse.Namespace) -> int:
         case None:
             return _daemon(arguments)
         case command:
-            settings = load(_config(arguments))
+            settings = load(_config(arguments), services=service_settings())
             return asyncio.run(_command(command)(settings, arguments))  # type: ignore[arg-type]
 
 
@@ -83,6 +84,10 @@ def _command(name: str) -> Command:
         from calllogd.console.check import check  # noqa: PLC0415
 
         return check
+    if name == "replay":
+        from calllogd.console.replay import replay  # noqa: PLC0415
+
+        return replay
     from calllogd.console import ledger_commands, secret_commands  # noqa: PLC0415
 
     commands: dict[str, Command] = {
@@ -101,7 +106,7 @@ def _daemon(arguments: argparse.Namespace) -> int:
     # A core dump would hold every secret.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     path = _config(arguments)
-    settings = load(path)
+    settings = load(path, services=service_settings())
     set_up(file=settings.log.file, form=settings.log.format, level=settings.log.level)
     if arguments.once:
         from calllogd.console.once import once  # noqa: PLC0415
@@ -109,7 +114,7 @@ def _daemon(arguments: argparse.Namespace) -> int:
         return once(settings)
     from calllogd.console.serve import serve  # noqa: PLC0415
 
-    serve(settings, lambda: load(path))
+    serve(settings, lambda: load(path, services=service_settings()))
     return EX_OK
 
 
@@ -176,6 +181,10 @@ def _parser() -> argparse.ArgumentParser:
     forget = add("forget", "delete a call's recording: its link goes dead and leaves the note in Kommo")
     forget.add_argument("account", type=int, metavar="ACCOUNT", help="id of the Kommo account")
     forget.add_argument("call_id", metavar="CALL_ID", help="the VoIP service's id of the call")
+    replay = add("replay", "read again what VoIP services sent and calllogd could not understand")
+    replay.add_argument("--account", type=int, metavar="N", help="of one Kommo account")
+    replay.add_argument("--service", metavar="NAME", help="of one VoIP service")
+    replay.add_argument("--drop", action="store_true", help="drop what is still not understood")
     token = add("voip-token", "print the address and the token to enter at an account's VoIP service")
     token.add_argument("account", type=int, metavar="ACCOUNT", help="id of the Kommo account")
     token.add_argument(

@@ -6,7 +6,9 @@ It comes from the tables in `calllogd.config`, so a setting that is there is als
 import json
 from collections.abc import Mapping
 
-from calllogd.config import ACCOUNT, GENERIC, REQUIRED, SECTIONS, Setting
+from calllogd.config import ACCOUNT, GENERIC, REQUIRED, SECTIONS, SERVICE, Setting
+from calllogd.console.accounts import GENERIC_NAME
+from calllogd.voip.provider import Service, services
 
 _PREFACE = """\
 # The configuration of calllogd: every setting, what it means and its default.
@@ -45,7 +47,16 @@ def page(values: Mapping[str, str]) -> str:
     account = _table("[[accounts]]", "account", ACCOUNT, values)
     generic = _table("[accounts.voip.generic]", "generic", GENERIC, values)
     more = "\n# A further account is a further [[accounts]] with all that follows it here."
-    return "\n".join([_PREFACE, *tables, more.strip(), account + _EXTENSIONS, generic]).rstrip() + "\n"
+    others = [_service(name, service) for name, service in services().items() if name != GENERIC_NAME]
+    parts = [_PREFACE, *tables, more.strip(), account + _EXTENSIONS, generic, *others]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _service(name: str, service: Service) -> str:
+    """Return the table of a further VoIP service, which is off."""
+    table = _table(f"[accounts.voip.{name}]", name, {**SERVICE, **service.settings}, {})
+    lines = [line if line.startswith("#") or not line else f"# {line}" for line in table.split("\n")]
+    return f"# {service.title}: docs/voip/{name}.md\n" + "\n".join(lines)
 
 
 def _table(heading: str, name: str, settings: Mapping[str, Setting], values: Mapping[str, str]) -> str:

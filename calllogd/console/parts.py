@@ -31,10 +31,11 @@ from calllogd.recordings.fetch import FETCH_S, RecordingFetcher
 from calllogd.recordings.links import Links
 from calllogd.recordings.retention import Retention
 from calllogd.recordings.store import RecordingStore
+from calllogd.voip.provider import Provider
 from calllogd.voip.usecase.add_call import AddCallUseCase, Timing
 from calllogd.voip.usecase.fetch_recording import FetchRecordingUseCase
 from calllogd.voip.usecase.hear_kommo import HearKommoUseCase
-from calllogd.voip.usecase.save_call_event import Provider, SaveCallEventUseCase
+from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
 from calllogd.voip.usecase.save_call_result import SaveCallResultUseCase
 from calllogd.voip.usecase.save_recording import SaveRecordingUseCase
 from calllogd.voip.usecase.show_call import ShowCallUseCase
@@ -199,7 +200,7 @@ async def _built(settings: Settings, book: Ledger, opened: AsyncExitStack, told:
             clock=clock,
             keep_days=settings.recordings.keep_days,
         ),
-        save_call_event=SaveCallEventUseCase(calls=calls, clock=clock),
+        save_call_event=SaveCallEventUseCase(calls=calls, unread=book.unread, clock=clock),
         save_recording=SaveRecordingUseCase(calls=calls, recordings=store, clock=clock),
         save_call_result=SaveCallResultUseCase(calls=calls, clock=clock),
         show_call=ShowCallUseCase(calls=calls),

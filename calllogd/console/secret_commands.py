@@ -37,7 +37,7 @@ async def voip_token(settings: Settings, arguments: argparse.Namespace) -> int:
     if arguments.rotate and made:
         until = datetime.fromtimestamp(now + arguments.keep_days * DAY_S, UTC)
         out(f"The token before it is good until {until:%Y-%m-%d %H:%M} UTC.")
-    if accounts[account_id].generic.token is not None:
+    if accounts[account_id].voip.get(PROVIDER, {}).get("token") is not None:
         out("The token of the configuration is good as well.")
     return EX_OK
 

@@ -2,7 +2,7 @@
 
 import time
 
-from calllogd.console.accounts import is_removed, standings
+from calllogd.console.accounts import addresses_of, is_removed, standings
 from calllogd.console.parts import Parts
 from calllogd.database.extensions import LedgerOfExtensions
 from calllogd.database.open_calls import LedgerOfOpenCalls
@@ -33,6 +33,8 @@ async def services_of(built: Parts, feed: Feed, session_key: bytes) -> Services:
     return Services(
         providers=built.providers,
         save_call_event=built.save_call_event,
+        public_url=http.public_url,
+        addresses=addresses_of(built.served),
         ready=lambda: _ready(built),
         recordings=RecordingServices(
             store=built.recordings, links=built.links, calls=built.calls, save=built.save_recording

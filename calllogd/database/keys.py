@@ -9,7 +9,8 @@ from calllogd.database.vault import Vault
 
 KEY_BYTES = 32
 
-_SEALED = ("SELECT count(*) FROM keys", "SELECT count(*) FROM accounts", "SELECT count(*) FROM voip_tokens")
+_TABLES = ("keys", "accounts", "voip_tokens", "unread")
+"""Those with something sealed in them."""
 
 
 def name_of_key(name: str) -> str:
@@ -25,6 +26,11 @@ def name_of_tokens(account_id: int) -> str:
 def name_of_voip_token(account_id: int, provider: str) -> str:
     """Return what a VoIP service's token is sealed under."""
     return f"token of {provider} for account {account_id}"
+
+
+def name_of_unread(account_id: int, service: str) -> str:
+    """Return what messages of a VoIP service that are not understood are sealed under."""
+    return f"message of {service} for account {account_id}"
 
 
 class LedgerOfKeys:
@@ -77,7 +83,7 @@ class LedgerOfKeys:
 
         def unit(connection: sqlite3.Connection) -> int:
             number = _number_sealed(connection)
-            for table in ("keys", "accounts", "voip_tokens"):
+            for table in _TABLES:
                 connection.execute(f"DELETE FROM {table}")
             connection.execute("UPDATE directory SET revision = revision + 1")
             return number
@@ -86,7 +92,7 @@ class LedgerOfKeys:
 
 
 def _number_sealed(connection: sqlite3.Connection) -> int:
-    return sum(connection.execute(question).fetchone()[0] for question in _SEALED)
+    return sum(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in _TABLES)
 
 
 def _all(connection: sqlite3.Connection) -> Iterator[tuple[str, object, str, str]]:
@@ -101,3 +107,7 @@ def _all(connection: sqlite3.Connection) -> Iterator[tuple[str, object, str, str
     ):
         update = "UPDATE voip_tokens SET sealed = ? WHERE id = ?"
         yield update, row, name_of_voip_token(account_id, provider), sealed
+    for row, account_id, service, sealed in connection.execute(
+        "SELECT id, account_id, service, sealed FROM unread"
+    ):
+        yield "UPDATE unread SET sealed = ? WHERE id = ?", row, name_of_unread(account_id, service), sealed

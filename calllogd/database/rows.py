@@ -23,6 +23,7 @@ from calllogd.domain.call import (
     Intent,
     LeadState,
     Lease,
+    Leg,
     Outcome,
     Person,
     Recording,
@@ -31,7 +32,7 @@ from calllogd.domain.call import (
     Todo,
     Widget,
 )
-from calllogd.domain.merge import CallEvent
+from calllogd.domain.merge import fold
 from calllogd.domain.phone import matched
 from calllogd.ports import Message
 
@@ -50,6 +51,8 @@ _REPORTED = (
     "started_at",
     "status",
     "duration",
+    "legs",
+    "heard_at",
     "widget",
     "result",
     "recording",
@@ -112,19 +115,13 @@ def insert(rows: int) -> str:
 
 def new_row(message: Message, now: float) -> tuple[Any, ...]:
     """Return the values of a call that is heard of for the first time, and of the message that told of it."""
-    event = message.event
-    return (*event.key, now, *_reported(event, None, 1, now), message.who, message.what, message.body)
+    call = fold(None, message.event, now)
+    return (*call.key, now, *reported(call), message.who, message.what, message.body)
 
 
 def reported(call: Call) -> tuple[Any, ...]:
     """Return the values that the call's messages decide."""
-    return _reported(call, call.appeared_at, call.revision, call.due_at)
-
-
-def _reported(
-    told: Call | CallEvent, appeared_at: float | None, revision: int, due_at: float | None
-) -> tuple[Any, ...]:
-    facts, recording = told.facts, told.recording
+    facts, recording = call.facts, call.recording
     person, outcome = facts.person, facts.outcome
     return (
         facts.direction,
@@ -135,14 +132,16 @@ def _reported(
         facts.started_at,
         None if outcome is None else outcome.status,
         None if outcome is None else outcome.duration,
-        None if told.widget is NO_WIDGET else _json(told.widget),
-        None if told.result is None else _json(told.result),
+        _json(call.legs) if call.legs else None,
+        call.heard_at,
+        None if call.widget is NO_WIDGET else _json(call.widget),
+        None if call.result is None else _json(call.result),
         recording.state,
         recording.url,
         recording.media_type,
-        appeared_at,
-        revision,
-        due_at,
+        call.appeared_at,
+        call.revision,
+        call.due_at,
     )
 
 
@@ -193,6 +192,8 @@ def call_of(row: Sequence[Any]) -> tuple[int, Call]:
         key=CallKey(value["account_id"], value["call_id"]),
         arrived_at=value["arrived_at"],
         facts=_facts(value),
+        legs=_of_json(value["legs"], tuple[Leg, ...]) or (),
+        heard_at=value["heard_at"],
         widget=_of_json(value["widget"], Widget) or NO_WIDGET,
         result=_of_json(value["result"], Result),
         recording=Recording(
@@ -220,7 +221,7 @@ def call_of(row: Sequence[Any]) -> tuple[int, Call]:
     return value["id"], call
 
 
-def _json(value: Widget | Result | Entry | Todo) -> str:
+def _json(value: tuple[Leg, ...] | Widget | Result | Entry | Todo) -> str:
     return msgspec.json.encode(value).decode()
 
 

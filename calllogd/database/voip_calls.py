@@ -45,7 +45,7 @@ _LEADS_BACK = "UPDATE incoming_leads SET known_at = ?1 WHERE known_at > ?1"
 _CALLS_BACK = (
     "UPDATE calls SET due_at = min(due_at, ?1), lease_until = min(lease_until, ?2),"
     " intent_over_at = min(intent_over_at, ?2), looked_at = NULL, nobody_at = min(nobody_at, ?1),"
-    " appeared_at = min(appeared_at, ?1), shaky_until = min(shaky_until, ?3)"
+    " appeared_at = min(appeared_at, ?1), heard_at = min(heard_at, ?1), shaky_until = min(shaky_until, ?3)"
     " WHERE due_at IS NOT NULL"
 )
 

@@ -30,6 +30,14 @@ class CallStatus(StrEnum):
     FAILED = "failed"
 
 
+_STATUSES = list(CallStatus)
+
+
+def status_weight(status: CallStatus) -> int:
+    """Return a number that is the greater the more a status says."""
+    return -_STATUSES.index(status)
+
+
 class CallState(StrEnum):
     """Where a call stands; docs/lifecycle.md draws the ways between the states."""
 
@@ -100,6 +108,34 @@ class Outcome(NamedTuple):
 
     status: CallStatus
     duration: int
+
+
+class Side(StrEnum):
+    """Whose connection with the telephone system a leg is."""
+
+    CLIENT = "client"
+    STAFF = "staff"
+
+
+class Leg(NamedTuple):
+    """One connection of a call, as far as the VoIP service has told of it; None where it has not.
+
+    `direction` is the call's as seen from this leg, `phone` the client's number and `extension` the company's
+    telephone, if this leg tells them. Of a leg without `side` it is not known whether it went to the client
+    or to somebody of the company, so it may have the same number as both. Moments are Unix seconds, `talk` is
+    in seconds. `status` is how the leg ended; of `ended_at` alone nothing else follows.
+    """
+
+    id: str
+    side: Side | None = None
+    direction: Direction | None = None
+    phone: str | None = None
+    extension: str | None = None
+    started_at: float | None = None
+    answered_at: float | None = None
+    ended_at: float | None = None
+    talk: int | None = None
+    status: CallStatus | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +270,8 @@ class Call:
     """One row of the ledger.
 
     Reported, by whoever tells of the call: `facts`, `widget`, `result`, `recording`, and `appeared_at`,
-    when Kommo last told of a contact with the number. `arrived_at` is when the first message came.
+    when Kommo last told of a contact with the number. `arrived_at` is when the first message came. Where the
+    VoIP service tells of `legs`, they make the facts, and `heard_at` is when it last told something new.
     `revision` grows with every change of what should stand in Kommo.
 
     Worked, by the holder of the lease: `entry`; `leaving`, the entry that it replaces and that has not been
@@ -250,6 +287,8 @@ class Call:
 
     key: CallKey
     facts: Facts = NO_FACTS
+    legs: tuple[Leg, ...] = ()
+    heard_at: float | None = None
     arrived_at: float
     widget: Widget = NO_WIDGET
     result: Result | None = None

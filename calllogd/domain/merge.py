@@ -15,19 +15,20 @@ from calllogd.domain.call import (
     NO_WIDGET,
     Call,
     CallKey,
-    CallStatus,
     Facts,
+    Leg,
     Outcome,
     Recording,
     RecordingState,
     Result,
     Widget,
+    status_weight,
 )
+from calllogd.domain.leg import assemble, merge_legs
 from calllogd.domain.phone import read
 
 T = TypeVar("T")
 
-_STATUS_WEIGHT = {status: -place for place, status in enumerate(CallStatus)}
 _RECORDING_WEIGHT = {
     RecordingState.NONE: 0,
     RecordingState.NEVER: 1,
@@ -40,10 +41,11 @@ _RECORDING_WEIGHT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallEvent:
-    """What one message says about one call."""
+    """What one message says about one call: its facts, or those of some of its legs."""
 
     key: CallKey
     facts: Facts = NO_FACTS
+    legs: tuple[Leg, ...] = ()
     recording: Recording = NO_RECORDING
     widget: Widget = NO_WIDGET
     result: Result | None = None
@@ -56,26 +58,32 @@ def fold(call: Call | None, event: CallEvent, now: float) -> Call:
     is to be done about them is for `plan` to say.
     """
     if call is None:
+        legs = merge_legs((), event.legs)
         return Call(
             key=event.key,
-            facts=event.facts,
+            facts=assemble(legs) if legs else event.facts,
+            legs=legs,
+            heard_at=now if legs else None,
             widget=event.widget,
             result=event.result,
             recording=event.recording,
             arrived_at=now,
             due_at=now,
         )
+    legs = merge_legs(call.legs, event.legs) if event.legs else call.legs
     folded = replace(
         call,
-        facts=merge_facts(call.facts, event.facts),
+        facts=assemble(legs) if legs else merge_facts(call.facts, event.facts),
+        legs=legs,
         widget=merge_widgets(call.widget, event.widget),
         result=newer(call.result, event.result),
         recording=merge_recordings(call.recording, event.recording),
     )
     if folded == call:
         return call
+    heard_at = call.heard_at if legs == call.legs else now
     news = content(folded) != content(call)
-    return replace(folded, revision=call.revision + news, due_at=now)
+    return replace(folded, revision=call.revision + news, due_at=now, heard_at=heard_at)
 
 
 def content(call: Call) -> tuple[object, ...]:
@@ -139,7 +147,7 @@ def _earlier(started_at: float) -> float:
 
 
 def _by_weight(outcome: Outcome) -> tuple[int, int]:
-    return _STATUS_WEIGHT[outcome.status], outcome.duration
+    return status_weight(outcome.status), outcome.duration
 
 
 def _by_progress(recording: Recording) -> tuple[int, str, str]:

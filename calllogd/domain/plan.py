@@ -4,6 +4,7 @@
 messages come, how often, and what was interrupted where can therefore not matter.
 """
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -30,6 +31,8 @@ FRESH_S = 60.0
 
 LEAD_FRESH_S = 5.0
 """How long Kommo's word that an incoming lead is open is good enough to put another call on it."""
+
+_MORE_LEGS = "another leg of the call may follow"
 
 POLL_FIRST_S = 60.0
 POLL_LONGEST_S = 1800.0
@@ -61,6 +64,7 @@ class Policy:
     contact_wait: float = 64800.0
     doubt_wait: float = 60.0
     incoming_leads: IncomingLeads = IncomingLeads.ALL
+    leg_wait: float = 10.0
     internal_calls: InternalCalls = InternalCalls.IGNORED
     blocked: frozenset[str] = frozenset()
 
@@ -197,8 +201,8 @@ def _resolve(doubt: Doubt, now: float, policy: Policy) -> Step | None:
 
 def _keep(call: Call, entry: Entry, now: float, policy: Policy) -> Step:
     """Return the step for a call that stands in Kommo."""
-    if call.shaky_until is not None and now < call.shaky_until:
-        return Wait(CallState.LOGGED, call.shaky_until, "Kommo may still carry out an older amendment")
+    if (wait := _wait_to_amend(call, now, policy)) is not None:
+        return wait
     lead = call.lead if call.lead is not None and call.lead.uid == entry.lead_uid else None
     if call.chosen is not None and call.chosen != entry.entity:
         return AddNote(call.chosen, None, "the manager chose it")
@@ -218,6 +222,15 @@ def _keep(call: Call, entry: Entry, now: float, policy: Policy) -> Step:
     return Finish(CallState.LOGGED, "the entry is up to date")
 
 
+def _wait_to_amend(call: Call, now: float, policy: Policy) -> Wait | None:
+    """Return for what an entry has to wait before it is touched, None if for nothing."""
+    if call.shaky_until is not None and now < call.shaky_until:
+        return Wait(CallState.LOGGED, call.shaky_until, "Kommo may still carry out an older amendment")
+    if call.written_revision < call.revision and now < _quiet_at(call, policy):
+        return Wait(CallState.LOGGED, _quiet_at(call, policy), _MORE_LEGS)
+    return None
+
+
 def _place(call: Call, now: float, policy: Policy) -> Step:
     """Return the step that brings a call without an entry nearer to one."""
     known = call.known
@@ -229,11 +242,18 @@ def _place(call: Call, now: float, policy: Policy) -> Step:
         return Finish(CallState.IGNORED, reason)
     if known.outcome is None and call.result is None and now < call.arrived_at + END_WAIT_S:
         return Wait(CallState.PENDING, call.arrived_at + END_WAIT_S, "the call has not ended yet")
+    if known.outcome is not None and now < _quiet_at(call, policy):
+        return Wait(CallState.PENDING, _quiet_at(call, policy), _MORE_LEGS)
     if call.widget.expected and call.result is None and not call.widget.skipped:
         result_by = call.ended_at + policy.result_wait
         if now < result_by:
             return Wait(CallState.AWAITING_RESULT, result_by, "the manager's call result is expected")
     return _place_by_number(call, now, policy)
+
+
+def _quiet_at(call: Call, policy: Policy) -> float:
+    """Return when enough time will have passed since the last news of a leg: others may follow until then."""
+    return -math.inf if call.heard_at is None else call.heard_at + policy.leg_wait
 
 
 def _left_out(phone: str, policy: Policy) -> str | None:

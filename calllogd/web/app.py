@@ -25,7 +25,9 @@ def make_app(desk: Desk) -> web.Application:
     """Return the application, whose handlers take what they need from the desk."""
     app = web.Application(client_max_size=BODY_BYTES, middlewares=[problems])
     app[DESK_KEY] = desk
-    app.router.add_post("/voip/{provider}/{account_id}", receive_event)
+    for address in ("/voip/{provider}/{account_id}", "/voip/{provider}/{account_id}/{rest:.+}"):
+        app.router.add_post(address, receive_event)
+        app.router.add_get(address, receive_event, allow_head=False)
     app.router.add_put("/voip/{provider}/{account_id}/recordings/{call_id:[^/]+}", receive_recording)
     app.router.add_get("/recordings/{token}", play_recording)
     app.router.add_post("/kommo/{account_id}/{secret}", hear_kommo)

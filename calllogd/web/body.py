@@ -12,8 +12,12 @@ BODY_S = 10.0
 """How long a body may take to come."""
 
 
-async def read_body(request: web.Request, *, within_s: float | None = None) -> bytes:
-    """Return the body; raises InputRefused when it is compressed, breaks off, or takes longer than BODY_S."""
+async def read_body(request: web.Request, *, within_s: float | None = None, most: int = BODY_BYTES) -> bytes:
+    """Return the body, of `most` bytes.
+
+    Raises InputRefused when it is compressed, breaks off, or takes longer than BODY_S, and
+    HTTPRequestEntityTooLarge.
+    """
     if "Content-Encoding" in request.headers:
         raise InputRefused("bad_request", "a compressed body is not taken")
     if request.content.is_eof():
@@ -21,7 +25,8 @@ async def read_body(request: web.Request, *, within_s: float | None = None) -> b
     within_s = BODY_S if within_s is None else within_s
     try:
         async with asyncio.timeout(within_s):
-            return await request.read()
+            larger = request if most == BODY_BYTES else request.clone(client_max_size=most)
+            return await larger.read()
     except TimeoutError:
         raise InputRefused("slow", f"the body did not come within {within_s:.0f} s") from None
     except (ClientError, HttpProcessingError, ConnectionError) as error:

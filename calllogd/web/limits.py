@@ -6,13 +6,11 @@ that is full, so such a one need not be kept at all.
 
 import math
 import socket
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from heapq import nsmallest
 from operator import itemgetter
 
-from calllogd.domain.merge import CallEvent
 from calllogd.errors import InputRefused
-from calllogd.voip.usecase.save_call_event import Provider
 
 BUCKETS_MOST = 10_000
 """Buckets that are kept; about 150 bytes each."""
@@ -109,24 +107,6 @@ class Limits:
     def blame(self, address: str) -> None:
         """Let an address pay for a refused proof of identity: guessing is slow."""
         self._addresses.charge(network_of(address), self._monotonic(), BLAME)
-
-
-class LimitedProvider:
-    """A VoIP service whose messages count for its account, once they have proved to be its own."""
-
-    def __init__(self, provider: Provider, limits: Limits, account_id: int) -> None:
-        self._provider = provider
-        self._limits = limits
-        self._account_id = account_id
-
-    def verify(self, headers: Mapping[str, str], body: bytes, now: float) -> None:
-        """Return if the message comes from the service; raises InputRefused, and TooMany."""
-        self._provider.verify(headers, body, now)
-        self._limits.admit_account(self._account_id)
-
-    def parse(self, body: bytes, now: float) -> tuple[str, CallEvent]:
-        """Return the name of the message's event and what it says; raises InputRefused."""
-        return self._provider.parse(body, now)
 
 
 def network_of(address: str) -> Hashable:

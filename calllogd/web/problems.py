@@ -99,7 +99,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except TooMany as error:
         return problem(error.code, error.detail, headers={"Retry-After": str(error.retry_after_s)})
     except InputRefused as error:
-        headers = {"WWW-Authenticate": 'Bearer realm="calllogd"'} if error.code == "unauthorized" else None
+        headers = {"WWW-Authenticate": error.challenge} if error.code == "unauthorized" else None
         return problem(error.code, error.detail, headers=headers)
     except Overloaded as error:
         return problem("overloaded", str(error), headers={"Retry-After": str(error.retry_after_s)})

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from calllogd.recordings.store import Found, Reading
 from calllogd.web.desk import DESK_KEY
 from calllogd.web.problems import problem
 from calllogd.web.services import RecordingServices, Services
+from calllogd.web.webhook import webhook_of
 
 UPLOAD_S = 600.0
 """How long an upload may take."""
@@ -58,7 +59,7 @@ async def receive_recording(request: web.Request) -> web.Response:
         recordings = _of(services)
         key = recordings.save.admit(
             services.providers.get((name, account_id)),
-            _without_signature(request),
+            webhook_of(request, b"", services),
             account_id,
             request.match_info["call_id"],
         )
@@ -102,13 +103,6 @@ async def _must_be_ready(services: Services, key: CallKey) -> None:
 
 def _nothing() -> InputRefused:
     return InputRefused("not_found", "there is no such recording")
-
-
-def _without_signature(request: web.Request) -> Mapping[str, str]:
-    """Return what proves who the sender is without the body, which has not come yet."""
-    headers = request.headers.copy()
-    headers.popall("webhook-signature", None)
-    return headers
 
 
 def _check_body(request: web.Request, max_bytes: int) -> None:

@@ -14,10 +14,11 @@ from calllogd.kommo.webhook import WebhookSecrets
 from calllogd.ports import Clock, JournalLine, Standing, Totals, VoipCalls
 from calllogd.recordings.links import Links
 from calllogd.recordings.store import RecordingStore
+from calllogd.voip.provider import Provider
 from calllogd.voip.usecase.assign_extensions import AssignExtensionsUseCase
 from calllogd.voip.usecase.hear_kommo import HearKommoUseCase
 from calllogd.voip.usecase.install_account import DisableAccountUseCase, InstallAccountUseCase
-from calllogd.voip.usecase.save_call_event import Provider, SaveCallEventUseCase
+from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
 from calllogd.voip.usecase.save_call_result import SaveCallResultUseCase
 from calllogd.voip.usecase.save_recording import SaveRecordingUseCase
 from calllogd.voip.usecase.show_call import ShowCallUseCase
@@ -149,13 +150,16 @@ class OperatorServices:
 class Services:
     """The parts that requests use.
 
-    `providers` are VoIP services by their name and account id, as both stand in the address. `ready` raises
-    a CalllogdError when calllogd cannot work. `limits` None: everything is taken.
+    `providers` are VoIP services by their name and account id, as both stand in the address, and `addresses`
+    those that are called for them where that is not below `public_url`. `ready` raises a CalllogdError when
+    calllogd cannot work. `limits` None: everything is taken.
     """
 
     providers: Mapping[tuple[str, str], Provider]
     save_call_event: SaveCallEventUseCase
     ready: Callable[[], Awaitable[None]]
+    public_url: str = ""
+    addresses: Mapping[tuple[str, str], str] = field(default_factory=dict)
     recordings: RecordingServices | None = None
     widget: WidgetServices | None = None
     kommo: KommoServices | None = None

@@ -1,34 +1,70 @@
-"""Where a webhook becomes a row: POST /voip/{provider}/{account_id}."""
+"""Where a webhook becomes a row: POST /voip/{provider}/{account_id}, and GET for services that send by it."""
 
 import msgspec
 from aiohttp import web
 
 from calllogd.errors import InputRefused
+from calllogd.voip.proof import UNPROVEN
+from calllogd.voip.provider import Service, services
+from calllogd.voip.usecase.save_call_event import Saved
+from calllogd.voip.webhook import Reply
 from calllogd.web.body import read_body
 from calllogd.web.desk import DESK_KEY
-from calllogd.web.limits import LimitedProvider
-
-PROVIDERS = frozenset({"generic"})
-"""Names of the VoIP services that have an address."""
+from calllogd.web.services import Services
+from calllogd.web.webhook import webhook_of
 
 _encode = msgspec.json.Encoder().encode
 
 
 async def receive_event(request: web.Request) -> web.Response:
-    """Store an event of a VoIP service; 202 once it is on disk."""
-    name, account_id = request.match_info["provider"], request.match_info["account_id"]
-    if name not in PROVIDERS:
+    """Store an event of a VoIP service; 202, or what the service needs, once it is on disk."""
+    name = request.match_info["provider"]
+    service = services().get(name)
+    if service is None:
         raise InputRefused("not_found", "there is no such VoIP service")
-    body = await read_body(request)
-    with await request.app[DESK_KEY].services() as services:
-        provider = services.providers.get((name, account_id))
-        if provider is None:
-            # The same as for a wrong token: nobody learns which accounts there are.
-            raise InputRefused("unauthorized", "the account's bearer token or signature is needed")
-        if services.limits is not None:
-            provider = LimitedProvider(provider, services.limits, int(account_id))
-        key, accepted = await services.save_call_event.execute(
-            f"voip:{name}", provider, request.headers, body
-        )
-    answer = {"call_id": key.call_id, "state": accepted.state, "duplicate": accepted.duplicate}
+    if request.method not in service.methods:
+        raise web.HTTPMethodNotAllowed(request.method, service.methods)
+    body = await read_body(request, most=service.body_most)
+    try:
+        with await request.app[DESK_KEY].services() as desk:
+            return await _received(request, service, body, desk)
+    except InputRefused as error:
+        error.challenge = service.challenge
+        raise
+
+
+async def _received(request: web.Request, service: Service, body: bytes, desk: Services) -> web.Response:
+    name, account_id = request.match_info["provider"], request.match_info["account_id"]
+    provider = desk.providers.get((name, account_id))
+    if provider is None:
+        # The same as for a wrong token: nobody learns which accounts there are.
+        raise InputRefused("unauthorized", UNPROVEN)
+    webhook = webhook_of(request, body, desk)
+    reply = provider.handshake(webhook)
+    if reply is not None:
+        return _answer(reply)
+    number = int(account_id)
+
+    def admit() -> None:
+        if desk.limits is not None:
+            desk.limits.admit_account(number)
+
+    saved = await desk.save_call_event.execute(name, number, provider, webhook, admit)
+    return _said(saved) if provider.reply is None else _answer(provider.reply)
+
+
+def _said(saved: Saved) -> web.Response:
+    if saved.not_understood is not None:
+        answer: dict[str, object] = {"kept": True, "not_understood": saved.not_understood}
+    elif saved.calls:
+        key, accepted = saved.calls[0]
+        answer = {"call_id": key.call_id, "state": accepted.state, "duplicate": accepted.duplicate}
+    else:
+        answer = {"ignored": True}
     return web.Response(status=202, body=_encode(answer), content_type="application/json")
+
+
+def _answer(reply: Reply) -> web.Response:
+    return web.Response(
+        status=reply.status, body=reply.body, content_type=reply.content_type, headers=reply.headers
+    )

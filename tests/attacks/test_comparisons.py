@@ -17,7 +17,8 @@ from calllogd.kommo.domains import Domains
 from calllogd.kommo.oauth import KommoOAuth
 from calllogd.kommo.webhook import WebhookSecrets
 from calllogd.recordings.links import Links
-from calllogd.voip.provider.generic import BearerToken, Generic
+from calllogd.voip.proof import Tokens
+from calllogd.voip.provider.generic import Generic
 from calllogd.web.oauth_state import States
 from calllogd.web.operator_sessions import Sessions
 from calllogd.web.tickets import Tickets
@@ -124,7 +125,7 @@ def refused(ask: Callable[[], Any]) -> bool:
 
 def test_that_comparison_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, key = ManualClock(), b"k" * 32
-    generic = Generic(ACCOUNT, tokens=[BearerToken("t" * 16)])
+    generic = Generic(ACCOUNT, tokens=Tokens({"token": "t" * 16}))
     secrets, links, states, tickets = (
         WebhookSecrets(key),
         Links(key, "https://x"),

@@ -11,6 +11,7 @@ from calllogd.config import Settings, read
 from calllogd.console.accounts import EARLY_WARNING_S, accounts_of, ends, is_removed, providers_of
 from calllogd.database.accounts import Directory, VoipToken
 from calllogd.domain.account import Installed
+from calllogd.voip.provider import service_settings
 
 NOW = 1_760_000_000.0
 INSTALLED = Installed(
@@ -27,7 +28,7 @@ INSTALLED = Installed(
 
 def settings_of(*accounts: dict[str, Any]) -> Settings:
     raw = {"http": {"public_url": "https://calls.example.com"}, "accounts": list(accounts)}
-    return read(raw, {}, folder=Path("/"))
+    return read(raw, {}, folder=Path("/"), services=service_settings())
 
 
 def account(account_id: int, **more: Any) -> dict[str, Any]:

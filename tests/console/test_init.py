@@ -22,7 +22,10 @@ from calllogd.console.exits import EX_CONFIG, EX_FAILED, EX_INTERRUPTED, EX_OK
 from calllogd.console.init import Answers, Terminal, add_arguments, init, run
 from calllogd.console.manual import manual
 from calllogd.errors import ConfigError
-from calllogd.voip.provider.generic import BearerToken, Generic
+from calllogd.voip.proof import Tokens
+from calllogd.voip.provider import service_settings
+from calllogd.voip.provider.generic import Generic
+from calllogd.voip.webhook import Webhook
 
 ROOT = Path(__file__).parents[2]
 PLACEHOLDER = re.compile(r"^# (?=\w+ = )", re.MULTILINE)
@@ -90,6 +93,9 @@ def command(*words: str) -> int:
     return run(parser.parse_args(words))
 
 
+SERVICES = service_settings()
+
+
 def curl(said: str) -> list[str]:
     (line,) = (line for line in said.splitlines() if line.lstrip().startswith("curl "))
     return shlex.split(line)
@@ -101,7 +107,7 @@ def test_the_file_in_etc_is_the_manual() -> None:
 
 def test_the_manual_loads_as_it_is_with_every_default() -> None:
     page = tomllib.loads(manual())
-    loaded = load(ROOT / "etc/calllogd.toml", environment={})
+    loaded = load(ROOT / "etc/calllogd.toml", environment={}, services=SERVICES)
     assert loaded.http.public_url == "https://calls.example.com"
     assert list(loaded.accounts) == [31337]
     for name, key, setting in settings():
@@ -136,7 +142,7 @@ def test_no_secret_in_the_manual_is_on() -> None:
 def test_what_is_written_loads_and_has_the_answers(tmp_path: Path) -> None:
     path = tmp_path / "calllogd.toml"
     written(path)
-    loaded = load(path, environment={})
+    loaded = load(path, environment={}, services=SERVICES)
     account = loaded.accounts[31337]
     assert loaded.http.public_url == "https://calls.example.com"
     assert loaded.http.listen == ("127.0.0.1", 8080)
@@ -146,7 +152,7 @@ def test_what_is_written_loads_and_has_the_answers(tmp_path: Path) -> None:
         ACCESS_TOKEN,
     )
     assert loaded.admin.token
-    assert account.generic.token
+    assert account.voip["generic"]["token"]
 
 
 def test_the_file_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
@@ -162,8 +168,8 @@ def test_secrets_are_new_each_time(tmp_path: Path) -> None:
     found = set()
     for name in ("a.toml", "b.toml"):
         written(tmp_path / name)
-        loaded = load(tmp_path / name, environment={})
-        found |= {loaded.admin.token, loaded.accounts[31337].generic.token}
+        loaded = load(tmp_path / name, environment={}, services=SERVICES)
+        found |= {loaded.admin.token, loaded.accounts[31337].voip["generic"]["token"]}
     assert len(found) == 4
 
 
@@ -238,7 +244,7 @@ def test_the_ledger_is_where_its_program_may_write(
     monkeypatch.setattr(console, "_write", keep)
     written(Path(file))
     (tmp_path / "calllogd.toml").write_text(pages[0], encoding="utf-8")
-    loaded = load(tmp_path / "calllogd.toml", environment={})
+    loaded = load(tmp_path / "calllogd.toml", environment={}, services=SERVICES)
     assert loaded.database == Path(folder, "calllogd.db")
     assert loaded.recordings.path == Path(folder, "recordings")
 
@@ -246,7 +252,7 @@ def test_the_ledger_is_where_its_program_may_write(
 def test_an_address_without_tls_is_where_calllogd_itself_listens(tmp_path: Path) -> None:
     path = tmp_path / "calllogd.toml"
     said = written(path, Answers(public_url="http://[::1]:9000", account=1, base_url="https://e.kommo.com"))
-    assert load(path, environment={}).http.listen == ("::1", 9000)
+    assert load(path, environment={}, services=SERVICES).http.listen == ("::1", 9000)
     assert "http://[::1]:9000/voip/generic/1" in curl(said)
 
 
@@ -259,11 +265,13 @@ def test_what_is_said_has_the_webhook_and_a_curl_line_that_the_provider_takes(tm
     assert words[:3] == ["curl", "-i", "http://127.0.0.1:8080/voip/generic/31337"]
     headers = dict(words[at + 1].split(": ", 1) for at, word in enumerate(words) if word == "-H")
     body = words[words.index("-d") + 1].encode()
-    token = load(path, environment={}).accounts[31337].generic.token
+    token = load(path, environment={}, services=SERVICES).accounts[31337].voip["generic"]["token"]
     assert token is not None
-    generic = Generic(31337, tokens=[BearerToken(token)])
-    generic.verify(headers, body, 0.0)
-    assert generic.parse(body, 1_800_000_000.0)[0] == "call.ended"
+    generic = Generic(31337, tokens=Tokens({"token": token}))
+    sent = Webhook(method="POST", url=words[2], headers=headers, body=body)
+    generic.verify(sent, 0.0)
+    (told,) = generic.parse(sent, 1_800_000_000.0)
+    assert told.what == "call.ended"
 
 
 def test_the_call_of_the_curl_line_is_a_new_one_each_time(tmp_path: Path) -> None:
@@ -275,11 +283,11 @@ def test_no_secret_is_said_but_the_webhooks_token_in_the_curl_line(tmp_path: Pat
     path = tmp_path / "calllogd.toml"
     said: list[str] = []
     init(path, Answers(), terminal=answering({**TYPED}, said), say=said.append)
-    loaded = load(path, environment={})
+    loaded = load(path, environment={}, services=SERVICES)
     everything = "\n".join(said)
     assert ACCESS_TOKEN not in everything
     assert str(loaded.admin.token) not in everything
-    assert everything.count(str(loaded.accounts[31337].generic.token)) == 1
+    assert everything.count(str(loaded.accounts[31337].voip["generic"]["token"])) == 1
 
 
 def test_a_wrong_answer_is_asked_again_with_what_would_be_right(tmp_path: Path) -> None:
@@ -305,7 +313,7 @@ def test_a_wrong_answer_is_asked_again_with_what_would_be_right(tmp_path: Path) 
         "  This should be a country's two capital letters, such as US or BR.",
         "  This should be a token of printable ASCII characters, without spaces.",
     ]
-    loaded = load(path, environment={})
+    loaded = load(path, environment={}, services=SERVICES)
     assert loaded.http.public_url == "https://calls.example.com"
     assert (loaded.accounts[31337].base_url, loaded.accounts[31337].region) == (
         "https://example.kommo.com",
@@ -322,7 +330,7 @@ def test_what_is_optional_may_be_left_out(tmp_path: Path) -> None:
         terminal=answering({**TYPED, "Country": "", "Long-lived": " "}, said),
         say=said.append,
     )
-    account = load(path, environment={}).accounts[31337]
+    account = load(path, environment={}, services=SERVICES).accounts[31337]
     assert (account.region, account.access_token) == (None, None)
     assert "There is no access token yet" in said[-1]
 
@@ -334,12 +342,12 @@ def test_a_machine_that_knows_its_full_name_suggests_it(
     said: list[str] = []
     path = tmp_path / "calllogd.toml"
     init(path, Answers(), terminal=answering({**TYPED, "Public address": ""}, said), say=said.append)
-    assert load(path, environment={}).http.public_url == "https://calls.example.org"
+    assert load(path, environment={}, services=SERVICES).http.public_url == "https://calls.example.org"
 
 
 def test_what_is_given_is_not_asked(tmp_path: Path) -> None:
     init(tmp_path / "calllogd.toml", COMPLETE, terminal=answering({}, []), say=lambda _: None)
-    assert load(tmp_path / "calllogd.toml", environment={}).accounts[31337].region == "BR"
+    assert load(tmp_path / "calllogd.toml", environment={}, services=SERVICES).accounts[31337].region == "BR"
 
 
 def test_without_terminal_and_answers_the_file_says_what_is_missing(tmp_path: Path) -> None:
@@ -347,7 +355,7 @@ def test_without_terminal_and_answers_the_file_says_what_is_missing(tmp_path: Pa
     said = written(path, Answers())
     assert "Still to be filled in there: http.public_url, accounts.id, accounts.base_url." in said
     with pytest.raises(ConfigError) as refused:
-        load(path, environment={})
+        load(path, environment={}, services=SERVICES)
     assert [mistake.split(":")[0] for mistake in refused.value.mistakes] == [
         "http.public_url",
         "accounts[0].id",
@@ -363,7 +371,7 @@ def test_the_command_takes_its_answers_from_the_command_line(
     token.write_text(f"{ACCESS_TOKEN}\n", encoding="utf-8")
     words = "--public-url https://calls.example.com --account 31337 --base-url example.kommo.com --region US"
     assert command(str(path), *words.split(), "--access-token-file", str(token)) == EX_OK
-    assert load(path, environment={}).accounts[31337].access_token == ACCESS_TOKEN
+    assert load(path, environment={}, services=SERVICES).accounts[31337].access_token == ACCESS_TOKEN
     out, err = capsys.readouterr()
     assert out.startswith(f"Wrote {path}, readable by its owner only.")
     assert err == ""
@@ -477,7 +485,7 @@ def test_on_a_real_terminal_the_token_typed_is_not_shown(tmp_path: Path) -> None
     assert code == EX_OK
     assert "https://calls.example.com/voip/generic/31337" in shown
     assert ACCESS_TOKEN not in shown
-    assert load(path, environment={}).accounts[31337].access_token == ACCESS_TOKEN
+    assert load(path, environment={}, services=SERVICES).accounts[31337].access_token == ACCESS_TOKEN
 
 
 def test_the_end_of_the_input_ends_the_questions(tmp_path: Path) -> None:

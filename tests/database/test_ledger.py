@@ -29,12 +29,14 @@ from calllogd.domain.call import (
     Entry,
     Facts,
     Intent,
+    Leg,
     Outcome,
     Person,
     Recording,
     RecordingState,
+    Side,
 )
-from calllogd.domain.merge import CallEvent
+from calllogd.domain.merge import CallEvent, fold
 from calllogd.errors import AccountPaused, ConfigError, LeaseLost, Overloaded, StorageError
 from calllogd.ports import Accepted, Note, VoipCalls
 from tests.fakes import ACCOUNT, START, begun, ended, told
@@ -298,6 +300,37 @@ FACTS = st.builds(
 RECORDINGS = st.builds(
     Recording, state=st.sampled_from(RecordingState), url=st.none() | st.just("https://voip.example/ü?a=%20")
 )
+
+
+LEGS = st.builds(
+    Leg,
+    id=st.text(st.characters(blacklist_categories=["Cc", "Cs"]), min_size=1, max_size=64),
+    side=st.sampled_from([None, *Side]),
+    direction=st.sampled_from([None, *Direction]),
+    phone=st.sampled_from([None, "+1 212 555 0123", "ü"]),
+    extension=st.sampled_from([None, "101"]),
+    started_at=st.none() | st.floats(946_684_800, 4_102_444_800),
+    answered_at=st.none() | st.floats(946_684_800, 4_102_444_800),
+    ended_at=st.none() | st.floats(946_684_800, 4_102_444_800),
+    talk=st.none() | st.integers(0, 10**7),
+    status=st.sampled_from([None, *CallStatus]),
+)
+
+
+@given(st.lists(LEGS, min_size=1, max_size=3, unique_by=lambda leg: leg.id), LEGS)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+async def test_legs_are_read_back_with_the_call_that_they_are(
+    ledger: LedgerOfCalls, legs: list[Leg], late: Leg
+) -> None:
+    key = CallKey(ACCOUNT, uuid.uuid4().hex)
+    message = told(CallEvent(key=key, legs=tuple(legs)))
+    await ledger.accept(message, START)
+    call = await known(ledger, key)
+    assert call == fold(None, message.event, START)
+    assert (await ledger.accept(message, START + 1)).duplicate
+    more = CallEvent(key=key, legs=(late,))
+    await ledger.accept(told(more), START + 2)
+    assert await known(ledger, key) == fold(call, more, START + 2)
 
 
 @given(FACTS, RECORDINGS, st.floats(946_684_800, 4_102_444_800))

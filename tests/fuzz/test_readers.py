@@ -20,7 +20,8 @@ from calllogd.recordings.audio import HEAD_BYTES, kind_of
 from calllogd.recordings.fetch import LONGEST_RETRY_AFTER_S, RecordingRefused, _check, _parsed, _retry_after_s
 from calllogd.recordings.store import Found
 from calllogd.voip.fields import YEAR_2000, YEAR_2100, start_of
-from calllogd.voip.provider.generic import _is_safe
+from calllogd.voip.provider import service_settings
+from calllogd.voip.provider.generic import is_safe
 from calllogd.voip.usecase.assign_extensions import TABLE_MOST, parse_extensions
 from calllogd.web.operator_access import FIELDS_MOST, read_form
 from calllogd.web.recordings import _asked
@@ -82,7 +83,9 @@ def test_hosts_of_kommo_are_let_through(host: str) -> None:
     assert DOMAINS.base_url_of(host) == f"https://{host.lower()}"
 
 
-@pytest.mark.parametrize("host", ["xn--a.kommo.com", "a.xn--bcher-kva.kommo.com", "xn--.amocrm.ru", "XN--A.kommo.com"])
+@pytest.mark.parametrize(
+    "host", ["xn--a.kommo.com", "a.xn--bcher-kva.kommo.com", "xn--.amocrm.ru", "XN--A.kommo.com"]
+)
 def test_names_in_other_alphabets_are_refused(host: str) -> None:
     with pytest.raises(InputRefused):
         DOMAINS.base_url_of(host)
@@ -141,7 +144,7 @@ def test_only_networks_are_networks(name: str, value: object) -> None:
 @settings(max_examples=200)
 def test_a_configuration_is_read_or_every_mistake_is_told(raw: Mapping[str, Any]) -> None:
     try:
-        made = read(raw, {}, folder=Path("/nowhere"))
+        made = read(raw, {}, folder=Path("/nowhere"), services=service_settings())
     except ConfigError as error:
         mistakes = error.mistakes
     else:
@@ -203,7 +206,7 @@ URLS = st.text(max_size=40) | st.lists(ADDRESSES, max_size=7).map("".join)
 @given(URLS)
 @settings(max_examples=300)
 def test_an_address_of_a_recording_is_fetched_by_https_or_refused(url: str) -> None:
-    safe = _is_safe(url)
+    safe = is_safe(url)
     try:
         parsed = _parsed(url)
         _check(parsed)
@@ -246,6 +249,6 @@ def test_a_form_is_read_or_refused(body: bytes) -> None:
 
 def test_every_setting_that_is_needed_is_asked_for() -> None:
     with pytest.raises(ConfigError) as refused:
-        read({}, {}, folder=Path("/nowhere"))
+        read({}, {}, folder=Path("/nowhere"), services=service_settings())
     needed = [name for name, setting in EVERY.items() if setting.default is REQUIRED and name in SECTIONS]
     assert all(any(mistake.startswith(name) for mistake in refused.value.mistakes) for name in needed)

@@ -11,6 +11,7 @@ from calllogd.config import Settings, load, read
 from calllogd.domain.phone import spellings
 from calllogd.domain.plan import IncomingLeads, InternalCalls, Policy
 from calllogd.errors import ConfigError
+from calllogd.voip.provider import service_settings
 
 SECRET = "s3cret-s3cret-s3cret-s3cret"
 WHSEC = "whsec_" + base64.b64encode(b"k" * 24).decode()
@@ -21,14 +22,14 @@ ACCOUNT = {"id": 31337, "base_url": "https://example.kommo.com"}
 def settings_of(
     *, environment: dict[str, str] | None = None, folder: Path = Path("/nowhere"), **tables: Any
 ) -> Settings:
-    return read({**LEAST, **tables}, environment or {}, folder=folder)
+    return read({**LEAST, **tables}, environment or {}, folder=folder, services=service_settings())
 
 
 def mistakes(
     raw: dict[str, Any], environment: dict[str, str] | None = None, folder: Path = Path("/nowhere")
 ) -> list[str]:
     with pytest.raises(ConfigError) as refused:
-        read(raw, environment or {}, folder=folder)
+        read(raw, environment or {}, folder=folder, services=service_settings())
     return list(refused.value.mistakes)
 
 
@@ -110,7 +111,7 @@ base_url = "http://127.0.0.1:9000"
 def test_the_file_of_the_contract_is_read(tmp_path: Path) -> None:
     file = tmp_path / "calllogd.toml"
     file.write_text(CONTRACT, encoding="utf-8")
-    settings = load(file, {})
+    settings = load(file, {}, services=service_settings())
     assert settings.http.listen == ("127.0.0.1", 8081)
     assert settings.http.public_url == "https://calls.example.com"
     assert settings.database == Path("/srv/calls one.db")
@@ -139,8 +140,8 @@ def test_the_file_of_the_contract_is_read(tmp_path: Path) -> None:
     )
     account = settings.accounts[31337]
     assert (account.region, account.access_token, dict(account.extensions)) == ("US", SECRET, {"101": 111})
-    assert (account.generic.token, account.generic.signing_secret) == (SECRET, WHSEC)
-    assert settings.accounts[31338].generic.token is None
+    assert (account.voip["generic"]["token"], account.voip["generic"]["signing_secret"]) == (SECRET, WHSEC)
+    assert settings.accounts[31338].voip == {}
 
 
 def test_all_mistakes_are_told_at_once() -> None:
@@ -352,7 +353,7 @@ def test_the_environment_goes_before_the_file() -> None:
     assert (settings.kommo.client_secret, settings.kommo.rate) == (SECRET, 3)
     assert settings.http.listen == ("::1", 9000)
     assert settings.accounts[31337].access_token == "from-the-environment"
-    assert settings.accounts[31337].generic.token == SECRET
+    assert settings.accounts[31337].voip["generic"]["token"] == SECRET
 
 
 def test_a_variable_that_sets_nothing_is_a_mistake() -> None:
@@ -372,18 +373,18 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, content: bytes | None, said:
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(ConfigError, match=said):
-        load(file, {})
+        load(file, {}, services=service_settings())
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
-        load(tmp_path, {})
+        load(tmp_path, {}, services=service_settings())
 
 
 def test_settings_that_are_printed_show_no_secret(tmp_path: Path) -> None:
     file = tmp_path / "calllogd.toml"
     file.write_text(CONTRACT.replace("[queue]", 'key = "' + "A" * 43 + '="\n[queue]'), encoding="utf-8")
-    printed = repr(load(file, {}))
+    printed = repr(load(file, {}, services=service_settings()))
     assert "31337" in printed
     for secret in (SECRET, WHSEC, "A" * 43):
         assert secret not in printed
@@ -392,7 +393,7 @@ def test_settings_that_are_printed_show_no_secret(tmp_path: Path) -> None:
 @pytest.mark.parametrize("region", ["AU", None])
 def test_a_blocked_number_is_read_in_the_country_of_each_account(region: str | None) -> None:
     account = with_account() if region is None else with_account(region=region)
-    settings = read({**account, "policy": {"blocked": ["0412 345 678"]}}, {}, folder=Path("/"))
+    settings = read({**account, "policy": {"blocked": ["0412 345 678"]}}, {}, folder=Path("/"), services={})
     assert settings.policy.blocked == (
         {"0412345678"} if region is None else spellings("+61 412 345 678", None)
     )

@@ -14,10 +14,12 @@ from calllogd.domain.call import (
     CallStatus,
     Direction,
     Facts,
+    Leg,
     Outcome,
     Person,
     Recording,
     RecordingState,
+    Side,
 )
 from calllogd.domain.merge import CallEvent, content, fold, merge_facts, merge_recordings
 from tests.fakes import ACCOUNT, START, ended
@@ -40,7 +42,23 @@ RECORDINGS = st.builds(
     state=st.sampled_from(RecordingState),
     url=st.sampled_from([None, "https://voip.example/a", "https://voip.example/b"]),
 )
-EVENTS = st.builds(CallEvent, key=st.just(KEY), facts=FACTS, recording=RECORDINGS)
+LEGS = st.builds(
+    Leg,
+    id=st.sampled_from("ab"),
+    side=st.sampled_from([None, *Side]),
+    direction=st.sampled_from([None, *Direction]),
+    phone=st.sampled_from([None, "101", "+1 212 555 0123"]),
+    extension=st.sampled_from([None, "101", "102"]),
+    answered_at=st.sampled_from([None, START]),
+    ended_at=st.sampled_from([None, START + 5]),
+)
+EVENTS = st.builds(
+    CallEvent,
+    key=st.just(KEY),
+    facts=FACTS,
+    legs=st.just(()) | st.lists(LEGS, max_size=2).map(tuple),
+    recording=RECORDINGS,
+)
 
 
 def folded(events: list[CallEvent]) -> Call:
@@ -174,3 +192,23 @@ def test_a_recording_never_goes_back(further: RecordingState, back: RecordingSta
         Recording(state=back, url="https://v.example/z"),
     )
     assert merge_recordings(one, other) == merge_recordings(other, one) == one
+
+
+def test_legs_say_what_the_call_was_whatever_else_was_told() -> None:
+    leg = Leg("a", Side.CLIENT, Direction.INBOUND, "+1 212 555 0123", ended_at=START + 5, talk=5)
+    told = CallEvent(key=KEY, facts=Facts(direction=Direction.OUTBOUND, phone="101"))
+    for events in itertools.permutations([told, CallEvent(key=KEY, legs=(leg,))]):
+        facts = folded(list(events)).facts
+        assert (facts.direction, facts.phone) == (Direction.INBOUND, "+1 212 555 0123")
+        assert facts.outcome == Outcome(CallStatus.ANSWERED, 5)
+
+
+def test_only_news_of_legs_begin_the_quiet_time_anew() -> None:
+    leg = Leg("a", Side.CLIENT, Direction.INBOUND, "5550123")
+    call = fold(None, CallEvent(key=KEY, legs=(leg,)), START)
+    assert call.heard_at == START
+    assert fold(call, CallEvent(key=KEY, legs=(leg,)), START + 5) is call
+    heard = fold(call, CallEvent(key=KEY, recording=Recording(state=RecordingState.EXPECTED)), START + 5)
+    assert heard.heard_at == START
+    assert fold(heard, CallEvent(key=KEY, legs=(leg._replace(talk=3),)), START + 7).heard_at == START + 7
+    assert fold(None, CallEvent(key=KEY, facts=call.facts), START).heard_at is None

@@ -142,6 +142,25 @@ TABLE: list[tuple[str, Call, float, object]] = [
         0,
         (CallState.PENDING, START + END_WAIT_S),
     ),
+    (
+        "the last leg has just ended",
+        replace(CALL, heard_at=START + 3),
+        3 + POLICY.leg_wait - 0.01,
+        (CallState.PENDING, START + 3 + POLICY.leg_wait),
+    ),
+    ("no further leg came", replace(CALL, heard_at=START + 3), 3 + POLICY.leg_wait, LogCall),
+    (
+        "news of another leg when the call stands in Kommo",
+        replace(CALL, entry=ENTRY, written_revision=1, revision=2, heard_at=START),
+        5,
+        (CallState.LOGGED, START + POLICY.leg_wait),
+    ),
+    (
+        "a leg without news for Kommo",
+        replace(CALL, entry=ENTRY, written_revision=1, heard_at=START),
+        5,
+        CallState.LOGGED,
+    ),
     ("an end that never came", replace(CALL, facts=facts(outcome=None)), END_WAIT_S, LogCall),
     ("doubt: look at once", replace(CALL, doubt=DOUBT), 0, LookUp),
     (

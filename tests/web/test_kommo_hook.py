@@ -22,7 +22,7 @@ from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
 from calllogd.web.app import make_app
 from calllogd.web.desk import Desk
 from calllogd.web.services import KommoServices, Services
-from tests.fakes import ACCOUNT, START, ManualClock
+from tests.fakes import ACCOUNT, START, FakeUnread, ManualClock
 
 SECRETS = WebhookSecrets(b"k" * 32)
 PATH = f"/kommo/{ACCOUNT}/{SECRETS.secret(ACCOUNT)}"
@@ -165,7 +165,7 @@ async def test_without_its_services_there_is_nothing(
 ) -> None:
     bare = Services(
         providers={},
-        save_call_event=SaveCallEventUseCase(calls=ledger, clock=clock),
+        save_call_event=SaveCallEventUseCase(calls=ledger, unread=FakeUnread(), clock=clock),
         ready=database.ping,
     )
     client = await aiohttp_client(make_app(Desk(bare)))

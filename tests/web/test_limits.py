@@ -16,7 +16,8 @@ from calllogd.database.voip_calls import LedgerOfCalls
 from calllogd.kommo.webhook import WebhookSecrets
 from calllogd.recordings.links import Links
 from calllogd.recordings.store import RecordingStore
-from calllogd.voip.provider.generic import BearerToken, Generic
+from calllogd.voip.proof import Tokens
+from calllogd.voip.provider.generic import Generic
 from calllogd.voip.usecase.hear_kommo import HearKommoUseCase
 from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
 from calllogd.voip.usecase.save_call_result import SaveCallResultUseCase
@@ -27,7 +28,7 @@ from calllogd.web.client_address import TrustedProxies
 from calllogd.web.desk import Desk
 from calllogd.web.limits import BLAME, BUCKETS_MOST, Buckets, Limits, TooMany, network_of
 from calllogd.web.services import KommoServices, RecordingServices, Services, WidgetServices
-from tests.fakes import ACCOUNT, START, ManualClock
+from tests.fakes import ACCOUNT, START, FakeUnread, ManualClock
 from tests.widget_tokens import ORIGIN, token, tokens
 
 TOKEN = "a-token-of-16-characters"
@@ -236,8 +237,8 @@ async def doors(
 
     def services(limits: Limits | None) -> Services:
         return Services(
-            providers={("generic", str(ACCOUNT)): Generic(ACCOUNT, tokens=[BearerToken(TOKEN)])},
-            save_call_event=SaveCallEventUseCase(calls=ledger, clock=clock),
+            providers={("generic", str(ACCOUNT)): Generic(ACCOUNT, tokens=Tokens({"token": TOKEN}))},
+            save_call_event=SaveCallEventUseCase(calls=ledger, unread=FakeUnread(), clock=clock),
             ready=database.ping,
             recordings=RecordingServices(
                 store=store,

@@ -21,14 +21,15 @@ from calllogd.domain.call import CallKey, Recording, RecordingState
 from calllogd.domain.merge import CallEvent
 from calllogd.recordings.links import Links
 from calllogd.recordings.store import RecordingStore
-from calllogd.voip.provider.generic import BearerToken, Generic
+from calllogd.voip.proof import Tokens
+from calllogd.voip.provider.generic import Generic
 from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
 from calllogd.voip.usecase.save_recording import SaveRecordingUseCase
 from calllogd.web.app import make_app
 from calllogd.web.desk import Desk
 from calllogd.web.problems import PROBLEMS
 from calllogd.web.services import RecordingServices, Services
-from tests.fakes import ACCOUNT, START, ManualClock, ended, told
+from tests.fakes import ACCOUNT, START, FakeUnread, ManualClock, ended, told
 from tests.recordings.sounds import NO_SOUNDS, chunks, torn, wav
 
 TOKEN = "a-token-of-16-characters"
@@ -57,11 +58,11 @@ def services(
     return Services(
         providers={
             ("generic", str(ACCOUNT)): Generic(
-                ACCOUNT, tokens=[BearerToken(TOKEN)], signing_secrets=[SECRET]
+                ACCOUNT, tokens=Tokens({"token": TOKEN}), signing_secrets=[SECRET]
             ),
-            ("generic", "2"): Generic(2, signing_secrets=[SECRET]),
+            ("generic", "2"): Generic(2, tokens=Tokens({}), signing_secrets=[SECRET]),
         },
-        save_call_event=SaveCallEventUseCase(calls=ledger, clock=clock),
+        save_call_event=SaveCallEventUseCase(calls=ledger, unread=FakeUnread(), clock=clock),
         ready=database.ping,
         recordings=RecordingServices(
             store=store,
@@ -585,7 +586,9 @@ async def test_without_recordings_there_is_nothing(
     aiohttp_client: Callable[[web.Application], Awaitable[Client]],
 ) -> None:
     bare = Services(
-        providers={}, save_call_event=SaveCallEventUseCase(calls=ledger, clock=clock), ready=database.ping
+        providers={},
+        save_call_event=SaveCallEventUseCase(calls=ledger, unread=FakeUnread(), clock=clock),
+        ready=database.ping,
     )
     client = await aiohttp_client(make_app(Desk(bare)))
     assert await problem_of(await play(client)) == "not_found"

@@ -34,7 +34,8 @@ from calllogd.domain.call import (
     Todo,
     Widget,
 )
-from calllogd.voip.provider.generic import BearerToken, Generic
+from calllogd.voip.proof import Tokens
+from calllogd.voip.provider.generic import Generic
 from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
 from calllogd.voip.usecase.save_call_result import SaveCallResultUseCase
 from calllogd.voip.usecase.show_call import ShowCallUseCase
@@ -43,7 +44,7 @@ from calllogd.web.desk import Desk
 from calllogd.web.problems import PROBLEMS
 from calllogd.web.services import Services, WidgetServices
 from calllogd.web.widget import live, reason
-from tests.fakes import ACCOUNT, START, ManualClock
+from tests.fakes import ACCOUNT, START, FakeUnread, ManualClock
 from tests.widget_tokens import ORIGIN, OTHER_ACCOUNT, OTHER_ORIGIN, USER, token, tokens
 
 CALL = "/widget/v1/calls/c1"
@@ -90,8 +91,8 @@ def desk(database: Database, ledger: LedgerOfCalls, clock: ManualClock) -> Desk:
 
 def services(database: Database, ledger: LedgerOfCalls, clock: ManualClock) -> Services:
     return Services(
-        providers={("generic", str(ACCOUNT)): Generic(ACCOUNT, tokens=[BearerToken("t" * 16)])},
-        save_call_event=SaveCallEventUseCase(calls=ledger, clock=clock),
+        providers={("generic", str(ACCOUNT)): Generic(ACCOUNT, tokens=Tokens({"token": "t" * 16}))},
+        save_call_event=SaveCallEventUseCase(calls=ledger, unread=FakeUnread(), clock=clock),
         ready=database.ping,
         widget=WidgetServices(
             tokens=tokens(clock),

@@ -38,7 +38,7 @@ class Message(NamedTuple):
 
 def voip_headers(settings: Settings, account_id: int) -> dict[str, str]:
     """Return what shows that the VoIP service of an account is the sender."""
-    return {"Authorization": f"Bearer {settings.accounts[account_id].generic.token}"}
+    return {"Authorization": f"Bearer {settings.accounts[account_id].voip['generic']['token']}"}
 
 
 def widget_headers(settings: Settings, account_id: int) -> dict[str, str]:

@@ -124,7 +124,7 @@ async def _keep(on: Stage) -> None:
 def _lines(on: Stage, sound: Path) -> list[str]:
     """Return what to try with a demo that goes on running."""
     account = on.settings.accounts[ACCOUNT]
-    voip = f"-H 'Authorization: Bearer {account.generic.token}'"
+    voip = f"-H 'Authorization: Bearer {account.voip['generic']['token']}'"
     widget = " ".join(f"-H '{name}: {value}'" for name, value in widget_headers(on.settings, ACCOUNT).items())
     lead = next(lead for lead in on.kommo.account(ACCOUNT).leads if lead.name.text == GARDEN)
     result = {"rev": 1, "text": "An offer is wanted", "entity": {"type": "leads", "id": lead.id}}

@@ -36,6 +36,7 @@ from calllogd.console.parts import webhook_secrets
 from calllogd.domain.call import CallKey
 from calllogd.errors import CalllogdError
 from calllogd.sandbox import SandboxKommo
+from calllogd.voip.provider import service_settings
 
 READY_S = 15.0
 STOP_S = 15.0
@@ -175,7 +176,7 @@ async def stage(folder: Path, *, rate: int) -> AsyncIterator[Stage]:
         config.touch(mode=0o600)
         config.write_text(_config(folder, kommo, rate), encoding="utf-8")
         daemon = Daemon(config)
-        built = Stage(load(config, {}), kommo, daemon, http)
+        built = Stage(load(config, {}, services=service_settings()), kommo, daemon, http)
         daemon.start()
         try:
             await built.ready()

@@ -12,6 +12,9 @@ CREATE TABLE calls (
     started_at REAL,
     status TEXT CHECK (status IN ('answered', 'voicemail', 'busy', 'no_answer', 'cancelled', 'failed')),
     duration INTEGER CHECK (duration >= 0),
+    -- the legs that these facts are read off, where the VoIP service tells of legs, and when it last told something new
+    legs TEXT CHECK (legs IS NULL OR json_valid(legs)),
+    heard_at REAL,
     -- what the widget says, and the manager's call result
     widget TEXT CHECK (widget IS NULL OR json_valid(widget)),
     result TEXT CHECK (result IS NULL OR json_valid(result)),
@@ -156,6 +159,20 @@ CREATE TABLE voip_tokens (
 
 CREATE INDEX voip_tokens_account ON voip_tokens (account_id, provider);
 
+-- Messages of VoIP services that are authentic, but could not be understood; sealed, for they may hold secrets.
+CREATE TABLE unread (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    account_id INTEGER NOT NULL,
+    service TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    reason TEXT NOT NULL,
+    sealed TEXT NOT NULL,
+    came_at REAL NOT NULL,
+    last_at REAL NOT NULL,
+    times INTEGER NOT NULL DEFAULT 1,
+    UNIQUE (account_id, service, digest)
+) STRICT;
+
 -- Grows with whatever a process has to be built anew for.
 CREATE TABLE directory (revision INTEGER NOT NULL) STRICT;
 INSERT INTO directory VALUES (1);
@@ -223,16 +240,16 @@ END;
 CREATE VIEW arrivals AS
 SELECT
     account_id, call_id, arrived_at, direction, phone, person_weight, extension, user_id, started_at, status, duration,
-    widget, result, recording, recording_url, recording_type, appeared_at, revision, due_at, who, what, body
+    legs, heard_at, widget, result, recording, recording_url, recording_type, appeared_at, revision, due_at, who, what, body
 FROM calls JOIN journal ON journal.call = calls.id AND journal.line = 1;
 
 CREATE TRIGGER arrive INSTEAD OF INSERT ON arrivals BEGIN
     INSERT INTO calls (
         account_id, call_id, arrived_at, direction, phone, person_weight, extension, user_id, started_at, status,
-        duration, widget, result, recording, recording_url, recording_type, appeared_at, revision, due_at
+        duration, legs, heard_at, widget, result, recording, recording_url, recording_type, appeared_at, revision, due_at
     ) VALUES (
         NEW.account_id, NEW.call_id, NEW.arrived_at, NEW.direction, NEW.phone, NEW.person_weight, NEW.extension,
-        NEW.user_id, NEW.started_at, NEW.status, NEW.duration, NEW.widget, NEW.result, NEW.recording,
+        NEW.user_id, NEW.started_at, NEW.status, NEW.duration, NEW.legs, NEW.heard_at, NEW.widget, NEW.result, NEW.recording,
         NEW.recording_url, NEW.recording_type, NEW.appeared_at, NEW.revision, NEW.due_at
     );
     INSERT INTO journal (call, line, at, who, what, outcome, body, last_at)

@@ -1,15 +1,13 @@
 """The generic VoIP service: one JSON object a message, as the integrator's guide describes it."""
 
-import hmac
 import ipaddress
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
+from calllogd.config import GENERIC
 from calllogd.domain.call import (
     NO_RECORDING,
     CallKey,
@@ -24,7 +22,9 @@ from calllogd.domain.call import (
 from calllogd.domain.merge import CallEvent
 from calllogd.errors import InputRefused
 from calllogd.voip.fields import CALL_ID_MOST, checked_call_id, decoded, start_of
-from calllogd.voip.provider import standard_webhooks
+from calllogd.voip.proof import BearerToken, Tokens
+from calllogd.voip.provider import Service, Told, VoipService, standard_webhooks
+from calllogd.voip.webhook import Webhook
 
 _NEEDED = {
     "call.started": ("direction", "phone"),
@@ -58,52 +58,47 @@ class _Event(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Event).decode
 
 
-@dataclass(frozen=True, slots=True)
-class BearerToken:
-    """A token that a sender may show, until Unix second `until`; None: for good."""
-
-    token: str = field(repr=False)
-    until: float | None = None
-
-
-class Generic:
+class Generic(VoipService):
     """The generic VoIP service of one account; several tokens and secrets are good while they are changed."""
 
-    def __init__(
-        self, account_id: int, *, tokens: Sequence[BearerToken] = (), signing_secrets: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, account_id: int, *, tokens: Tokens, signing_secrets: Sequence[str] = ()) -> None:
         self._account_id = account_id
-        self._tokens = [(one.token.encode(), math.inf if one.until is None else one.until) for one in tokens]
+        self._tokens = tokens
         self._signing_secrets = signing_secrets
 
-    def verify(self, headers: Mapping[str, str], body: bytes, now: float) -> None:
+    def verify(self, webhook: Webhook, now: float) -> None:
         """Return if the sender has shown the account's token or a signature; else raises InputRefused."""
-        if self._signing_secrets and "webhook-signature" in headers:
-            standard_webhooks.verify(self._signing_secrets, headers, body, now)
+        if self._signing_secrets and "webhook-signature" in webhook.headers:
+            standard_webhooks.verify(self._signing_secrets, webhook.headers, webhook.body, now)
             return
-        scheme, _, shown = headers.get("Authorization", "").partition(" ")
-        named = shown.strip().encode("utf-8", "surrogateescape")
-        # Each is compared, whichever is right: the time it takes tells nothing.
-        good = [hmac.compare_digest(token, named) and now < until for token, until in self._tokens]
-        if scheme.lower() != "bearer" or not any(good):
-            raise InputRefused("unauthorized", "the account's bearer token or signature is needed")
+        self.verify_upload(webhook, now)
 
-    def parse(self, body: bytes, now: float) -> tuple[str, CallEvent]:
-        """Return the name of a message's event and what it says; raises InputRefused."""
-        event = decoded(_decode, body, _WORDS)
+    def verify_upload(self, webhook: Webhook, now: float) -> None:
+        """Return if the sender has shown the account's token; else raises InputRefused."""
+        scheme, _, shown = webhook.headers.get("Authorization", "").partition(" ")
+        self._tokens.check(shown.strip() if scheme.lower() == "bearer" else "", now)
+
+    def parse(self, webhook: Webhook, now: float) -> Sequence[Told]:
+        """Return what a message says; raises InputRefused."""
+        event = decoded(_decode, webhook.body, _WORDS)
         call_id = checked_call_id(event.call_id)
         _check_needed(event)
-        return event.event, CallEvent(
-            key=CallKey(self._account_id, call_id),
-            facts=Facts(
-                direction=event.direction,
-                phone=event.phone,
-                person=_person(event),
-                started_at=start_of(event.started_at, now),
-                outcome=_outcome(event),
-            ),
-            recording=_recording(event),
+        facts = Facts(
+            direction=event.direction,
+            phone=event.phone,
+            person=_person(event),
+            started_at=start_of(event.started_at, now),
+            outcome=_outcome(event),
         )
+        key = CallKey(self._account_id, call_id)
+        return [Told(event.event, CallEvent(key=key, facts=facts, recording=_recording(event)))]
+
+
+def _make(account_id: int, values: Mapping[str, Any], made: Sequence[BearerToken]) -> Generic | None:
+    tokens = Tokens(values, made)
+    secrets = [values[name] for name in ("signing_secret", "previous_signing_secret")]
+    found = [one for one in secrets if one is not None]
+    return Generic(account_id, tokens=tokens, signing_secrets=found) if tokens or found else None
 
 
 def _check_needed(event: _Event) -> None:
@@ -129,12 +124,13 @@ def _recording(event: _Event) -> Recording:
         return Recording(state=RecordingState.NEVER)
     if event.recording_url is None or event.event not in ("call.ended", "recording.ready"):
         return NO_RECORDING
-    if not _is_safe(event.recording_url):
+    if not is_safe(event.recording_url):
         raise InputRefused("invalid", "recording_url should be an https address (http only to loopback)")
     return Recording(state=RecordingState.EXPECTED, url=event.recording_url)
 
 
-def _is_safe(url: str) -> bool:
+def is_safe(url: str) -> bool:
+    """Tell whether an address is one that a recording may be fetched from: https, or http to this machine."""
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -146,3 +142,6 @@ def _is_safe(url: str) -> bool:
     if not host or not url.isprintable() or " " in url:
         return False
     return parts.scheme == "https" or (parts.scheme == "http" and local)
+
+
+SERVICE = Service(title="Generic JSON", settings=GENERIC, make=_make)

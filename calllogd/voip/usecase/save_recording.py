@@ -1,14 +1,14 @@
 """A recording that a VoIP service uploads, into the ledger; its sound goes to the files meanwhile."""
 
 import re
-from collections.abc import Mapping
 from typing import Protocol
 
 from calllogd.domain.call import CallKey, CallState, Recording, RecordingState
 from calllogd.domain.merge import CallEvent
 from calllogd.errors import InputRefused, StorageError
 from calllogd.ports import Clock, Message, Recordings, VoipCalls
-from calllogd.voip.usecase.save_call_event import Provider
+from calllogd.voip.provider import Provider
+from calllogd.voip.webhook import Webhook
 
 CALL_ID_MOST = 255
 
@@ -35,15 +35,13 @@ class SaveRecordingUseCase:
         self._recordings = recordings
         self._clock = clock
 
-    def admit(
-        self, provider: Provider | None, headers: Mapping[str, str], account_id: str, call_id: str
-    ) -> CallKey:
+    def admit(self, provider: Provider | None, webhook: Webhook, account_id: str, call_id: str) -> CallKey:
         """Return the call that an upload is for; raises InputRefused.
 
-        `headers` are those that prove who the sender is without the body: a signature would have to cover
-        it. None for the provider is an account that is not there, which the sender does not learn.
+        `webhook` is the request without its body, which a signature would have to cover. None for the
+        provider is an account that is not there, which the sender does not learn.
         """
-        if provider is None or not self._is_known(provider, headers):
+        if provider is None or not self._is_known(provider, webhook):
             raise InputRefused(
                 "unauthorized", "an upload needs the account's bearer token; a signature does not cover it"
             )
@@ -73,9 +71,9 @@ class SaveRecordingUseCase:
         had_one = before is not None and before.recording.state is RecordingState.READY
         return accepted.state, state, state is RecordingState.READY and not had_one
 
-    def _is_known(self, provider: Provider, headers: Mapping[str, str]) -> bool:
+    def _is_known(self, provider: Provider, webhook: Webhook) -> bool:
         try:
-            provider.verify(headers, b"", self._clock.now())
+            provider.verify_upload(webhook, self._clock.now())
         except InputRefused:
             return False
         return True
