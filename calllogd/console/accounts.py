@@ -1,12 +1,13 @@
 """The accounts there are: those of the configuration and those that OAuth has installed, as one."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from calllogd.config import Account, Settings
 from calllogd.database.accounts import Directory, LedgerOfAccounts
+from calllogd.database.people import LedgerOfPeople
 from calllogd.database.voip_calls import LedgerOfCalls
 from calllogd.domain.account import Installed
 from calllogd.domain.call import CallKey
@@ -18,7 +19,7 @@ from calllogd.kommo.kommo import KommoAccount
 from calllogd.kommo.limiter import Limiter
 from calllogd.kommo.oauth import KommoOAuth
 from calllogd.kommo.words import Words
-from calllogd.ports import AccountState, Clock, Pause, Standing
+from calllogd.ports import AccountState, Clock, Pause, Standing, Unmapped
 from calllogd.voip.provider.generic import BearerToken, Generic
 from calllogd.voip.usecase.add_call import Timing
 from calllogd.voip.usecase.save_call_event import Provider
@@ -138,6 +139,14 @@ def providers_of(accounts: Mapping[int, Account], directory: Directory) -> dict[
                 account_id, tokens=tokens, signing_secrets=secrets
             )
     return providers
+
+
+async def unmapped(
+    settings: Settings, accounts: LedgerOfAccounts, people: LedgerOfPeople, now: float
+) -> Sequence[Unmapped]:
+    """Return the extensions that nobody has, those of the most calls first; see `LedgerOfPeople.unmapped`."""
+    served = accounts_of(settings, await accounts.directory())
+    return await people.unmapped({account.id: account.extensions for account in served.values()}, now)
 
 
 async def standings(

@@ -8,6 +8,7 @@ from calllogd.config import Settings
 from calllogd.database.accounts import LedgerOfAccounts
 from calllogd.database.database import Database
 from calllogd.database.keys import LedgerOfKeys
+from calllogd.database.people import LedgerOfPeople
 from calllogd.database.vault import Vault
 from calllogd.database.voip_calls import LedgerOfCalls
 from calllogd.errors import ConfigError
@@ -22,6 +23,7 @@ class Ledger:
     keys: LedgerOfKeys
     calls: LedgerOfCalls
     accounts: LedgerOfAccounts
+    people: LedgerOfPeople
 
 
 @asynccontextmanager
@@ -41,6 +43,7 @@ async def ledger(settings: Settings, *, rung: Callable[[], None] = lambda: None)
             keys=LedgerOfKeys(database, vault),
             calls=LedgerOfCalls(database, rung=rung),
             accounts=LedgerOfAccounts(database, vault),
+            people=LedgerOfPeople(database),
         )
     finally:
         await database.close()

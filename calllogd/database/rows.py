@@ -9,6 +9,7 @@ import msgspec
 
 from calllogd.domain.call import (
     NO_WIDGET,
+    Attribution,
     Call,
     CallKey,
     CallState,
@@ -68,6 +69,8 @@ _WORKED = (
     "number",
     "state",
     "written_revision",
+    "written_extension",
+    "written_user",
     "attempts",
     "nobody_at",
     "asked",
@@ -80,6 +83,8 @@ _WORKED = (
     "intent_id",
     "intent_lead_uid",
     "intent_todo",
+    "intent_extension",
+    "intent_user",
     "looked_at",
 )
 
@@ -159,6 +164,7 @@ def worked(call: Call) -> tuple[Any, ...]:
         number_of(call),
         call.state,
         call.written_revision,
+        *_attributed(call.attribution),
         call.attempts,
         call.nobody_at,
         call.asked,
@@ -171,8 +177,13 @@ def worked(call: Call) -> tuple[Any, ...]:
         None if target is None else target.id,
         None if doubt is None else doubt.lead_uid,
         None if doubt is None or doubt.todo is None else _json(doubt.todo),
+        *_attributed(None if doubt is None else doubt.attribution),
         None if doubt is None else doubt.looked_at,
     )
+
+
+def _attributed(whose: Attribution | None) -> tuple[str | None, int | None]:
+    return (None, None) if whose is None else whose
 
 
 def number_of(call: Call) -> str | None:
@@ -202,6 +213,7 @@ def call_of(row: Sequence[Any]) -> tuple[int, Call]:
         state=CallState(value["state"]),
         revision=value["revision"],
         written_revision=value["written_revision"],
+        attribution=_attribution(value, "written"),
         due_at=value["due_at"],
         attempts=value["attempts"],
         doubt=_doubt(value),
@@ -259,7 +271,13 @@ def _doubt(value: dict[str, Any]) -> Doubt | None:
         target=target,
         lead_uid=value["intent_lead_uid"],
         todo=_of_json(value["intent_todo"], Todo),
+        attribution=_attribution(value, "intent"),
     )
+
+
+def _attribution(value: dict[str, Any], what: str) -> Attribution | None:
+    user_id = value[f"{what}_user"]
+    return None if user_id is None else Attribution(value[f"{what}_extension"], user_id)
 
 
 def find(connection: sqlite3.Connection, key: CallKey) -> tuple[int, Call] | None:
