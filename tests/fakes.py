@@ -281,11 +281,11 @@ def ended(
     )
 
 
-def begun(call_id: str = "c1", *, account_id: int = ACCOUNT) -> CallEvent:
+def begun(call_id: str = "c1", *, account_id: int = ACCOUNT, phone: str = "+1 212 555 0123") -> CallEvent:
     """Return the news that a call has begun."""
     return CallEvent(
         key=CallKey(account_id, call_id),
-        facts=Facts(direction=Direction.INBOUND, phone="+1 212 555 0123", started_at=START - 60),
+        facts=Facts(direction=Direction.INBOUND, phone=phone, started_at=START - 60),
     )
 
 

@@ -20,6 +20,7 @@ EXPOSURE_MOST = 20
 HARDENED = {
     "AmbientCapabilities": [""],
     "CapabilityBoundingSet": [""],
+    "LimitCORE": ["0"],
     "LockPersonality": ["yes"],
     "MemoryDenyWriteExecute": ["yes"],
     "NoNewPrivileges": ["yes"],

@@ -17,6 +17,7 @@ from calllogd.config.settings import (
     Settings,
 )
 from calllogd.config.tables import ACCOUNT, GENERIC, REQUIRED, SECTIONS, Setting
+from calllogd.domain.phone import spellings
 from calllogd.domain.plan import Policy
 from calllogd.errors import ConfigError
 
@@ -56,12 +57,19 @@ def read(raw: Mapping[str, Any], environment: Mapping[str, str], *, folder: Path
         database_keys=values["database"]["key"],
         workers=values["queue"]["workers"],
         kommo=Integration(**values["kommo"]),
-        policy=Policy(**values["policy"]),
+        policy=_policy(values["policy"], accounts),
         recordings=Recordings(**values["recordings"]),
         admin=Admin(**values["admin"]),
         log=Log(**values["log"]),
         accounts={account.id: account for account in accounts},
     )
+
+
+def _policy(values: Mapping[str, Any], accounts: Sequence[Account]) -> Policy:
+    """Return the policy; a blocked number without a country code is read in the country of each account."""
+    regions = {None, *(account.region for account in accounts)}
+    blocked = frozenset().union(*(spellings(phone, at) for phone in values["blocked"] for at in regions))
+    return Policy(**{**values, "blocked": blocked})
 
 
 class _Reader:

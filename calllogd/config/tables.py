@@ -18,6 +18,7 @@ from calllogd.config.values import (
     networks,
     number,
     path,
+    phones,
     region,
     sealing_keys,
     signing_secret,
@@ -25,7 +26,7 @@ from calllogd.config.values import (
     token,
     web_address,
 )
-from calllogd.domain.plan import IncomingLeads
+from calllogd.domain.plan import IncomingLeads, InternalCalls
 
 REQUIRED = object()
 """Stands for a default where there can be none."""
@@ -147,6 +148,18 @@ SECTIONS: Mapping[str, Mapping[str, Setting]] = {
             IncomingLeads.ALL,
             "inbound calls from unknown numbers that become incoming leads: all, answered or off",
             show='"all"',
+        ),
+        "internal_calls": Setting(
+            lambda value: InternalCalls(choice(*InternalCalls)(value)),
+            InternalCalls.IGNORED,
+            "calls from or to extensions and short numbers: ignored, or logged like any other",
+            show='"ignored"',
+        ),
+        "blocked": Setting(
+            phones,
+            (),
+            'numbers whose calls are ignored, best with their country code, such as ["+12125550100"]',
+            show="[]",
         ),
     },
     "recordings": {

@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 import phonenumbers
 
+from calllogd.domain.phone import read
+
 HIGHEST_PORT = 65535
 TOKEN_LEAST, TOKEN_MOST = 16, 512
 """Characters of a token that a sender shows."""
@@ -158,6 +160,15 @@ def region(value: Any) -> str:
     if value not in phonenumbers.SUPPORTED_REGIONS:
         raise ValueError("a country's two capital letters, such as US or BR")
     return str(value)
+
+
+def phones(value: Any) -> tuple[str, ...]:
+    """Return the phone numbers of a list, as they are written."""
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(one, str) and read(one).number for one in value
+    ):
+        raise ValueError('a list of phone numbers, such as ["+12125550100"]')
+    return tuple(value)
 
 
 def token(value: Any) -> str:

@@ -147,7 +147,12 @@ async def _built(settings: Settings, book: Ledger, opened: AsyncExitStack, told:
     users = Users(ways.accounts)
     opened.push_async_callback(users.close)
     extensions = {account.id: account.extensions for account in accounts.values()}
-    calls = LedgerOfCalls(book.database, rung=queue.wake, told=None if told is None else told(extensions))
+    calls = LedgerOfCalls(
+        book.database,
+        regions={account.id: account.region for account in accounts.values()},
+        rung=queue.wake,
+        told=None if told is None else told(extensions),
+    )
     fetch = FetchRecordingUseCase(
         orders=with_recordings,
         calls=calls,

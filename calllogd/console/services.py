@@ -52,9 +52,12 @@ async def services_of(built: Parts, feed: Feed, session_key: bytes) -> Services:
 
 
 async def _ready(built: Parts) -> None:
-    """Raise StorageError unless the ledger can be written and the queue's threads are alive."""
+    """Raise StorageError unless the ledger can be written and no thread of the queue has died.
+
+    While everything is built anew the queue is closed, and what comes is taken all the same.
+    """
     await built.database.ping()
-    if not built.queue.alive:
+    if built.queue.broken:
         raise StorageError("the queue's threads are not running")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from calllogd.database.intake import ring
-from calllogd.database.rows import find_lead, number_of
+from calllogd.database.rows import Regions, find_lead, number_of
 from calllogd.domain.call import Call, CallKey, Intent, LeadState
 from calllogd.errors import NumberTaken
 
@@ -36,7 +36,9 @@ _WAKE_DECLINED = (
 )
 
 
-def must_be_free(connection: sqlite3.Connection, number: int, row: Call, call: Call) -> None:
+def must_be_free(
+    connection: sqlite3.Connection, number: int, row: Call, call: Call, regions: Regions
+) -> None:
     """Raise NumberTaken if the call is about to do what another call of its number makes wrong.
 
     `row` is the call as it stands in the ledger, with what is known of its incoming lead by now.
@@ -44,7 +46,7 @@ def must_be_free(connection: sqlite3.Connection, number: int, row: Call, call: C
     doubt, lead = call.doubt, row.lead
     if doubt is None:
         return
-    account_id, digits = call.key.account_id, number_of(call)
+    account_id, digits = call.key.account_id, number_of(call, regions)
     if doubt.intent is Intent.CREATE_INCOMING_LEAD:
         if connection.execute(_INTENDED, (account_id, digits, number)).fetchone() is not None:
             raise NumberTaken("another call of the number is getting an incoming lead")
@@ -56,12 +58,14 @@ def must_be_free(connection: sqlite3.Connection, number: int, row: Call, call: C
         raise NumberTaken("the number's incoming lead is open no longer")
 
 
-def write_lead(connection: sqlite3.Connection, number: int, row: Call, saved: Call, now: float) -> Call:
+def write_lead(
+    connection: sqlite3.Connection, number: int, row: Call, saved: Call, *, digits: str | None, now: float
+) -> Call:
     """Keep what the holder of a call learnt of its incoming lead; return the call with what is known then.
 
-    Rings for calls of the number that have been waiting for it.
+    Rings for calls of the number that have been waiting for it; `digits` are `number_of(saved, …)`.
     """
-    account_id, digits = saved.key.account_id, number_of(saved)
+    account_id = saved.key.account_id
     entry, lead = saved.entry, saved.lead
     before = row.lead
     if lead is not None and before is not None and lead.uid == before.uid and lead.known_at > before.known_at:
@@ -78,15 +82,17 @@ def write_lead(connection: sqlite3.Connection, number: int, row: Call, saved: Ca
     if intended and saved.doubt is None:
         woken = connection.execute(_WAKE_WAITING, (now, account_id, digits, number)).fetchall()
         _ring_all(connection, account_id, woken)
-    return replace(saved, lead=find_lead(connection, saved))
+    return replace(saved, lead=find_lead(connection, saved, digits))
 
 
-def close_lead(connection: sqlite3.Connection, number: int, row: Call, now: float) -> bool:
+def close_lead(
+    connection: sqlite3.Connection, number: int, row: Call, digits: str | None, now: float
+) -> bool:
     """Mark the incoming lead that the call is leaving as declined; False if other calls stand on it."""
     uid = None if row.leaving is None else row.leaving.lead_uid
     account_id = row.key.account_id
     standing = connection.execute(_STANDING, (account_id, uid, number)).fetchone()
-    coming = connection.execute(_COMING, (account_id, number_of(row), uid, number)).fetchone()
+    coming = connection.execute(_COMING, (account_id, digits, uid, number)).fetchone()
     accepted = connection.execute(_ACCEPTED, (account_id, uid)).fetchone()
     if uid is None or standing is not None or coming is not None or accepted is not None:
         return False

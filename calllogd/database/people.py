@@ -14,7 +14,9 @@ EXTENSIONS_MOST = 1000
 """Extensions that are looked at, for a VoIP service may send something else as such."""
 
 # Word by word as in the schema: else the index `calls_of_nobody` is not used.
-_NOBODYS = "written_user IS NULL AND extension <> '' AND user_id = 0 AND state <> 'pending'"
+_NOBODYS = (
+    "written_user IS NULL AND extension <> '' AND user_id = 0 AND state <> 'pending' AND state <> 'ignored'"
+)
 
 _NEXT = (
     f"SELECT account_id, extension FROM calls WHERE {_NOBODYS} AND (account_id, extension) > (?, ?)"
@@ -53,7 +55,8 @@ class LedgerOfPeople:
         """Return the extensions that calls of the last 30 days name and nobody has, the most frequent first.
 
         `tables` are the extensions of each account. Calls that are still to be logged are not counted, nor
-        those that have a user in Kommo, although nobody has their extension any more.
+        those that policy leaves out, such as internal ones, nor those that have a user in Kommo, although
+        nobody has their extension any more.
         """
 
         def unit(connection: sqlite3.Connection) -> Sequence[Unmapped]:

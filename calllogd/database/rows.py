@@ -1,7 +1,7 @@
 """A row of the table `calls` and the call it is, both ways; the only place that knows the columns' order."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -33,10 +33,13 @@ from calllogd.domain.call import (
     Widget,
 )
 from calllogd.domain.merge import CallEvent
-from calllogd.domain.phone import tail
+from calllogd.domain.phone import matched
 from calllogd.ports import Message
 
 T = TypeVar("T")
+
+Regions = Mapping[int, str | None]
+"""The country in which each account's national numbers are read."""
 
 _IDENTITY = ("account_id", "call_id", "arrived_at")
 _REPORTED = (
@@ -148,8 +151,8 @@ def _reported(
     )
 
 
-def worked(call: Call) -> tuple[Any, ...]:
-    """Return the values that the call's holder decides."""
+def worked(call: Call, digits: str | None) -> tuple[Any, ...]:
+    """Return the values that the call's holder decides; `digits` are `number_of(call, …)`."""
     entry, doubt = call.entry, call.doubt
     target = None if doubt is None else doubt.target
     return (
@@ -161,7 +164,7 @@ def worked(call: Call) -> tuple[Any, ...]:
         None if call.leaving is None else _json(call.leaving),
         call.task_id,
         call.shaky_until,
-        number_of(call),
+        digits,
         call.state,
         call.written_revision,
         *_attributed(call.attribution),
@@ -186,9 +189,12 @@ def _attributed(whose: Attribution | None) -> tuple[str | None, int | None]:
     return (None, None) if whose is None else whose
 
 
-def number_of(call: Call) -> str | None:
-    """Return the digits by which calls of one number are told, None if the number is not known."""
-    return tail(call.known.phone or "") or None
+def number_of(call: Call, regions: Regions) -> str | None:
+    """Return the digits by which calls of one number are told, None if the number is not known.
+
+    They are those by which Kommo tells it, of the number as Kommo gets it.
+    """
+    return matched(call.known.phone or "", regions.get(call.key.account_id)) or None
 
 
 def call_of(row: Sequence[Any]) -> tuple[int, Call]:
@@ -281,16 +287,22 @@ def _attribution(value: dict[str, Any], what: str) -> Attribution | None:
 
 
 def find(connection: sqlite3.Connection, key: CallKey) -> tuple[int, Call] | None:
-    """Return the id of a call's row, and the call with its incoming lead; None if there is none."""
+    """Return the id of a call's row, and the call without its incoming lead; None if there is none."""
     row = connection.execute(f"{SELECT} WHERE account_id = ? AND call_id = ?", key).fetchone()
-    if row is None:
+    return None if row is None else call_of(row)
+
+
+def find_with_lead(connection: sqlite3.Connection, key: CallKey, regions: Regions) -> tuple[int, Call] | None:
+    """Return the id of a call's row, and the call with its incoming lead; None if there is none."""
+    found = find(connection, key)
+    if found is None:
         return None
-    number, call = call_of(row)
-    lead = find_lead(connection, call)
+    number, call = found
+    lead = find_lead(connection, call, number_of(call, regions))
     return number, call if lead is None else replace(call, lead=lead)
 
 
-def find_lead(connection: sqlite3.Connection, call: Call) -> IncomingLead | None:
+def find_lead(connection: sqlite3.Connection, call: Call, digits: str | None) -> IncomingLead | None:
     """Return the incoming lead on which the call's entry stands, else the newest of its number."""
     uid = None if call.entry is None else call.entry.lead_uid
     if uid is not None:
@@ -300,7 +312,7 @@ def find_lead(connection: sqlite3.Connection, call: Call) -> IncomingLead | None
     else:
         row = connection.execute(
             f"{_SELECT_LEAD} WHERE account_id = ? AND number = ? ORDER BY made_at DESC LIMIT 1",
-            (call.key.account_id, number_of(call)),
+            (call.key.account_id, digits),
         ).fetchone()
     if row is None:
         return None

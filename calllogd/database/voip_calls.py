@@ -1,29 +1,33 @@
 """The ledger of calls: the one port through which everybody reads and changes them."""
 
 import contextlib
-import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
 from calllogd.database.database import Database
 from calllogd.database.group_commit import Together
-from calllogd.database.incoming_leads import close_lead, must_be_free, sort_lead, wake_numbers, write_lead
+from calllogd.database.holding import Written, claim, must_hold, release, save
+from calllogd.database.incoming_leads import close_lead, sort_lead, wake_numbers
 from calllogd.database.intake import QUEUE, Arrival, accept, accept_new, ring
 from calllogd.database.journal import story, tell
-from calllogd.database.rows import SELECT, UPDATE_WORKED, call_of, find, worked
-from calllogd.domain.call import Call, CallKey, CallState, Doubt, LeadState, Lease
-from calllogd.domain.phone import tail
-from calllogd.errors import AccountPaused, LeaseLost, Overloaded, StorageError
+from calllogd.database.pauses import write_pause
+from calllogd.database.rows import (
+    SELECT,
+    Regions,
+    call_of,
+    find_with_lead,
+    number_of,
+)
+from calllogd.domain.call import Call, CallKey, CallState, LeadState
+from calllogd.domain.phone import matched, tail
+from calllogd.errors import AccountPaused, LeaseLost, Overloaded
 from calllogd.log import log_accepted, log_change, log_pause, log_resume
 from calllogd.ports import Accepted, JournalLine, Message, Note, Pause, Totals
 
 WAITING_LIMIT = 2000
 """Messages that may wait for a commit before further ones are refused: bounds memory, about 64 KiB each."""
-
-PROBE_FIRST_S = 5.0
-PROBE_LONGEST_S = 900.0
 
 _RANKS = range(3)
 """In this order: what is to become an incoming lead, other new entries, amendments."""
@@ -45,6 +49,8 @@ _CALLS_BACK = (
     " WHERE due_at IS NOT NULL"
 )
 
+NO_REGIONS: Regions = MappingProxyType({})
+
 _RETRIABLE = (
     CallState.FAILED,
     CallState.EXPIRED,
@@ -58,25 +64,29 @@ _RETRIABLE = (
 class LedgerOfCalls:
     """Calls in SQLite; implements `VoipCalls`, and answers the operator's questions.
 
-    `rung` is called on the loop after each commit that put rings into the queue, `told` after each that
-    changed a known call, with the call before and after; neither may raise.
+    `regions` tells two spellings of one number from two numbers: it has to be the same for all who work on
+    calls, and those who only read may leave it out. `rung` is called on the loop after each commit that put
+    rings into the queue, `told` after each that changed a known call, with the call before and after; neither
+    may raise.
     """
 
     def __init__(
         self,
         database: Database,
         *,
+        regions: Regions = NO_REGIONS,
         rung: Callable[[], None] = lambda: None,
         told: Callable[[Call, Call], None] | None = None,
     ) -> None:
         self._database = database
+        self._regions = regions
         self._rung = rung
         self._told = told
         self._intake = Together(accept, self._accepted, at_once=accept_new)
 
     async def get(self, key: CallKey) -> Call | None:
         """Return the call with this id in this Kommo account, None if there is none."""
-        found = await self._database.read(lambda connection: find(connection, key))
+        found = await self._database.read(lambda connection: find_with_lead(connection, key, self._regions))
         return None if found is None else found[1]
 
     async def accept(self, message: Message, now: float) -> Accepted:
@@ -107,7 +117,7 @@ class LedgerOfCalls:
         """Return those of the calls that `claim` would, all with one write."""
 
         def unit(connection: sqlite3.Connection) -> Sequence[tuple[Call, Call]]:
-            claims = (_claim(connection, key, now, lease_s) for key in keys)
+            claims = (claim(connection, key, now, lease_s, self._regions) for key in keys)
             return [claimed for claimed in claims if claimed is not None]
 
         claimed = await self._database.write(unit)
@@ -128,17 +138,19 @@ class LedgerOfCalls:
 
     async def release(self, call: Call, now: float, note: Note | None = None) -> Call | None:
         """Write like `save` and give the call back; when news came it stays held and is returned."""
-        written = await self._database.write(lambda connection: [_release(connection, call, now, note)])
+        written = await self._database.write(
+            lambda connection: [release(connection, call, now, note, self._regions)]
+        )
         return next(iter(self._still_held(written)), None)
 
     async def release_many(self, worked: Sequence[tuple[Call, Note]], now: float) -> Sequence[Call]:
         """Write like `release`, all with one write; return those that stay held."""
 
-        def unit(connection: sqlite3.Connection) -> Sequence[_Written]:
+        def unit(connection: sqlite3.Connection) -> Sequence[Written]:
             written = []
             for call, note in worked:
                 with contextlib.suppress(LeaseLost):
-                    written.append(_release(connection, call, now, note))
+                    written.append(release(connection, call, now, note, self._regions))
             return written
 
         return self._still_held(await self._database.write(unit))
@@ -146,15 +158,17 @@ class LedgerOfCalls:
     async def _saved(
         self, worked: Sequence[tuple[Call, Note | None]], now: float, lease_s: float
     ) -> Sequence[Call]:
-        def unit(connection: sqlite3.Connection) -> Sequence[_Written]:
-            return [_save(connection, call, now, lease_s, note) for call, note in worked]
+        def unit(connection: sqlite3.Connection) -> Sequence[Written]:
+            return [
+                save(connection, call, now, lease_s, note, regions=self._regions) for call, note in worked
+            ]
 
         return self._logged(await self._database.write(unit))
 
-    def _still_held(self, written: Sequence["_Written"]) -> Sequence[Call]:
+    def _still_held(self, written: Sequence[Written]) -> Sequence[Call]:
         return [call for call in self._logged(written) if call.lease is not None]
 
-    def _logged(self, written: Sequence["_Written"]) -> Sequence[Call]:
+    def _logged(self, written: Sequence[Written]) -> Sequence[Call]:
         """Log what changed; return the calls as they are now."""
         for one in written:
             log_change(one.before, one.after, "" if one.note is None else one.note.outcome)
@@ -168,14 +182,18 @@ class LedgerOfCalls:
         """Mark the incoming lead that the call is leaving as declined, unless others stand on it."""
 
         def unit(connection: sqlite3.Connection) -> bool:
-            number, row = _must_hold(connection, call)
-            return close_lead(connection, number, row, now)
+            number, row = must_hold(connection, call, self._regions)
+            return close_lead(connection, number, row, number_of(row, self._regions), now)
 
         return await self._database.write(unit)
 
     async def number_appeared(self, account_id: int, phones: Sequence[str], now: float) -> int:
-        """Wake the calls without an entry whose number Kommo has just told of; return how many there were."""
-        numbers = {tail(phone) for phone in phones} - {""}
+        """Wake the calls without an entry whose number Kommo has just told of; return how many there were.
+
+        It may be the same number to us, or to Kommo, which compares the digits as they are written.
+        """
+        region = self._regions.get(account_id)
+        numbers = {way for phone in phones for way in (matched(phone, region), tail(phone))} - {""}
         return await self._woken(lambda connection: wake_numbers(connection, account_id, numbers, now))
 
     async def lead_sorted(self, account_id: int, uid: str, state: LeadState, now: float) -> int:
@@ -194,23 +212,9 @@ class LedgerOfCalls:
         Refusals that come while the account is paused already are of requests that were under way.
         """
 
-        def unit(connection: sqlite3.Connection) -> tuple[Pause, bool]:
-            row = connection.execute(
-                "SELECT since, tried_at, probes FROM pauses WHERE account_id = ?", (account_id,)
-            ).fetchone()
-            since, tried_at, probes = (now, now, 1) if row is None else row
-            news = row is None or now >= tried_at + _probe_s(probes)
-            if row is not None and news:
-                tried_at, probes = now, probes + 1
-            pause = Pause(account_id, cause.code, cause.reason, since, tried_at + _probe_s(probes))
-            connection.execute(
-                "INSERT OR REPLACE INTO pauses (account_id, code, reason, since, tried_at, probe_at, probes)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (account_id, cause.code, cause.reason, since, tried_at, pause.probe_at, probes),
-            )
-            return pause, news
-
-        pause, news = await self._database.write(unit)
+        pause, news = await self._database.write(
+            lambda connection: write_pause(connection, account_id, cause, now)
+        )
         if news:
             log_pause(pause)
         return pause
@@ -377,154 +381,6 @@ class LedgerOfCalls:
     async def accounts(self) -> Sequence[int]:
         """Return the ids of all accounts that have calls."""
         return await self._database.read(lambda connection: list(_accounts(connection, "1")))
-
-
-class _Written(NamedTuple):
-    """A row before and after it was written, and whether that ended a pause of its account."""
-
-    before: Call
-    after: Call
-    note: Note | None
-    resumed: bool
-
-
-def _claim(
-    connection: sqlite3.Connection, key: CallKey, now: float, lease_s: float
-) -> tuple[Call, Call] | None:
-    """Hold a call if it may be; return it before and after."""
-    lease = Lease(token=secrets.token_hex(8), until=now + lease_s)
-    found = find(connection, key)
-    if found is None:
-        return None
-    number, call = found
-    if call.due_at is None or call.due_at > now or (call.lease is not None and call.lease.until > now):
-        return None
-    if not _probe(connection, key.account_id, now, lease.until):
-        return None
-    held = replace(call, lease=lease)
-    if call.doubt is not None:
-        # Whoever sent the request is gone, and its answer with him.
-        held = replace(held, state=CallState.IN_DOUBT)
-    _write_worked(connection, number, held, held.due_at)
-    return call, held
-
-
-def _save(
-    connection: sqlite3.Connection, call: Call, now: float, lease_s: float, note: Note | None
-) -> _Written:
-    number, row = _must_hold(connection, call)
-    lease = replace(_lease(call), until=now + lease_s)
-    saved = _as_worked(row, replace(call, lease=lease))
-    if _is_new(saved.doubt, row.doubt):
-        must_be_free(connection, number, row, call)
-    _write_worked(connection, number, saved, row.due_at)
-    saved = write_lead(connection, number, row, saved, now)
-    return _Written(row, saved, note, _tell_note(connection, number, call.key, note, now))
-
-
-def _release(connection: sqlite3.Connection, call: Call, now: float, note: Note | None) -> _Written:
-    number, row = _must_hold(connection, call)
-    saved = _as_worked(row, call)
-    if _told(row) == _told(call):
-        saved = replace(saved, lease=None, due_at=call.due_at)
-    _write_worked(connection, number, saved, saved.due_at)
-    saved = write_lead(connection, number, row, saved, now)
-    return _Written(row, saved, note, _tell_note(connection, number, call.key, note, now))
-
-
-def _must_find(connection: sqlite3.Connection, key: CallKey) -> tuple[int, Call]:
-    found = find(connection, key)
-    if found is None:
-        raise StorageError(f"the row of {key} has gone")
-    return found
-
-
-def _must_hold(connection: sqlite3.Connection, call: Call) -> tuple[int, Call]:
-    number, row = _must_find(connection, call.key)
-    if row.lease is None or row.lease.token != _lease(call).token:
-        raise LeaseLost(f"another worker holds {call.key}")
-    return number, row
-
-
-def _lease(call: Call) -> Lease:
-    if call.lease is None:
-        raise LeaseLost(f"{call.key} is not held")
-    return call.lease
-
-
-def _is_new(doubt: Doubt | None, before: Doubt | None) -> bool:
-    """Tell whether a doubt is an intent that was not on disk before: an old one has been looked up."""
-    if doubt is None or doubt.looked_at is not None:
-        return False
-    return before is None or before.looked_at is not None
-
-
-def _told(call: Call) -> tuple[object, ...]:
-    """Return what was reported of the call."""
-    return call.facts, call.widget, call.result, call.recording, call.appeared_at, call.revision
-
-
-def _as_worked(row: Call, call: Call) -> Call:
-    """Return the call with its holder's changes, and with what was reported of it meanwhile."""
-    return replace(
-        call,
-        facts=row.facts,
-        widget=row.widget,
-        result=row.result,
-        recording=row.recording,
-        appeared_at=row.appeared_at,
-        revision=row.revision,
-        due_at=row.due_at,
-    )
-
-
-def _write_worked(connection: sqlite3.Connection, number: int, call: Call, due_at: float | None) -> None:
-    lease = call.lease
-    connection.execute(
-        UPDATE_WORKED,
-        (
-            *worked(call),
-            due_at,
-            None if lease is None else lease.token,
-            None if lease is None else lease.until,
-            number,
-        ),
-    )
-
-
-def _probe_s(probes: int) -> float:
-    """Return how long a paused account waits after it was tried for the so-many-th time."""
-    return min(PROBE_LONGEST_S, PROBE_FIRST_S * 2.0 ** min(probes - 1, 10))
-
-
-def _probe(connection: sqlite3.Connection, account_id: int, now: float, until: float) -> bool:
-    """Tell whether a call of the account may be worked on; of a paused account one may, now and then."""
-    row = connection.execute("SELECT probe_at FROM pauses WHERE account_id = ?", (account_id,)).fetchone()
-    if row is None:
-        return True
-    if row[0] > now:
-        return False
-    connection.execute("UPDATE pauses SET probe_at = ? WHERE account_id = ?", (until, account_id))
-    return True
-
-
-def _tell_note(
-    connection: sqlite3.Connection, number: int, key: CallKey, note: Note | None, now: float
-) -> bool:
-    """Write a step into the journal; return whether it ended a pause of the account."""
-    if note is None:
-        return False
-    tell(
-        (connection, number),
-        now,
-        who="calllogd",
-        what=note.what,
-        outcome=note.outcome,
-        request_id=note.request_id,
-    )
-    if not note.answered:
-        return False
-    return connection.execute("DELETE FROM pauses WHERE account_id = ?", (key.account_id,)).rowcount > 0
 
 
 def _accounts_with_due(connection: sqlite3.Connection) -> Sequence[int]:

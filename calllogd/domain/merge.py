@@ -23,6 +23,7 @@ from calllogd.domain.call import (
     Result,
     Widget,
 )
+from calllogd.domain.phone import read
 
 T = TypeVar("T")
 
@@ -110,7 +111,7 @@ def merge_facts(one: Facts, other: Facts) -> Facts:
     """Return what both reports together say."""
     return Facts(
         direction=_greater(one.direction, other.direction, str),
-        phone=_greater(one.phone, other.phone, _by_digits),
+        phone=_greater(one.phone, other.phone, _by_reading),
         person=_greater(one.person, other.person, tuple),
         started_at=_greater(one.started_at, other.started_at, _earlier),
         outcome=_greater(one.outcome, other.outcome, _by_weight),
@@ -123,13 +124,14 @@ def merge_recordings(one: Recording, other: Recording) -> Recording:
 
 
 def _greater(one: T | None, other: T | None, order: Callable[[T], Any]) -> T | None:
-    if one is None or other is None:
+    if one is None or other is None or one == other:
         return other if one is None else one
     return max(one, other, key=order)
 
 
-def _by_digits(phone: str) -> tuple[int, str]:
-    return sum(character.isdigit() for character in phone), phone
+def _by_reading(phone: str) -> tuple[int, str]:
+    # What stands around an extension has digits too; outside numbers have more than any extension.
+    return len(read(phone).number.removeprefix("+")), phone
 
 
 def _earlier(started_at: float) -> float:

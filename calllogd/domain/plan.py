@@ -20,7 +20,7 @@ from calllogd.domain.call import (
     LeadState,
     RecordingState,
 )
-from calllogd.domain.phone import digits
+from calllogd.domain.phone import Kind, read, tail
 
 END_WAIT_S = 6 * 3600.0
 """A call whose end is never reported is logged with what is known, this long after it was first heard of."""
@@ -43,14 +43,26 @@ class IncomingLeads(StrEnum):
     OFF = "off"
 
 
+class InternalCalls(StrEnum):
+    """What becomes of calls from and to extensions and short numbers."""
+
+    IGNORED = "ignored"
+    LOGGED = "logged"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What the operator decides about all calls; waits in seconds, see etc/calllogd.toml."""
+    """What the operator decides about all calls; waits in seconds, see etc/calllogd.toml.
+
+    `blocked` has the last ten digits of each number, in each way in which it is written.
+    """
 
     result_wait: float = 120.0
     contact_wait: float = 64800.0
     doubt_wait: float = 60.0
     incoming_leads: IncomingLeads = IncomingLeads.ALL
+    internal_calls: InternalCalls = InternalCalls.IGNORED
+    blocked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +225,8 @@ def _place(call: Call, now: float, policy: Policy) -> Step:
         return _wait_for_facts(call, now, policy)
     if call.chosen is not None:
         return AddNote(call.chosen, None, "the manager chose it")
-    if not digits(known.phone):
-        return Finish(CallState.IGNORED, "the number was withheld, so no entity can have it")
+    if (reason := _left_out(known.phone, policy)) is not None:
+        return Finish(CallState.IGNORED, reason)
     if known.outcome is None and call.result is None and now < call.arrived_at + END_WAIT_S:
         return Wait(CallState.PENDING, call.arrived_at + END_WAIT_S, "the call has not ended yet")
     if call.widget.expected and call.result is None and not call.widget.skipped:
@@ -222,6 +234,18 @@ def _place(call: Call, now: float, policy: Policy) -> Step:
         if now < result_by:
             return Wait(CallState.AWAITING_RESULT, result_by, "the manager's call result is expected")
     return _place_by_number(call, now, policy)
+
+
+def _left_out(phone: str, policy: Policy) -> str | None:
+    """Return why a call with this number is not logged unless the manager chooses where; None if it is."""
+    kind, number = read(phone)
+    if kind is Kind.WITHHELD:
+        return "the number was withheld, so no entity can have it"
+    if kind is not Kind.OUTSIDE and (policy.internal_calls is InternalCalls.IGNORED or not number):
+        return "an internal call, from or to an extension or a short number"
+    if tail(number) in policy.blocked:
+        return "the number is blocked by policy.blocked"
+    return None
 
 
 def _wait_for_facts(call: Call, now: float, policy: Policy) -> Step:

@@ -7,6 +7,9 @@ import jwt
 
 from calllogd.errors import AccountPaused, TokenRefused
 
+YEAR_10000 = 253_402_300_800
+"""No calendar goes further."""
+
 
 @dataclass(frozen=True, slots=True)
 class Access:
@@ -59,4 +62,5 @@ def claims(token: str) -> dict[str, Any]:
 def token_until(token: str) -> float | None:
     """Return the Unix second at which a token ends by its own words; None if it does not say."""
     until = claims(token).get("exp")
-    return float(until) if isinstance(until, int | float) and not isinstance(until, bool) else None
+    is_time = isinstance(until, int | float) and not isinstance(until, bool) and 0 < until < YEAR_10000
+    return float(until) if is_time and until is not None else None

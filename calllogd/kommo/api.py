@@ -41,6 +41,9 @@ _PAUSES: dict[int, str] = {
     HTTPStatus.FORBIDDEN: "Kommo refuses access: missing rights, or this address is blocked",
 }
 
+_PARTLY = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
+"""A refusal of several things with one of these may mean only some of them; its body would tell which."""
+
 _NOT_KOMMO = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 
 Query = Sequence[tuple[str, str]]
@@ -63,6 +66,16 @@ class _Request:
     body: Any
     before: Before | None
     on: bool
+
+    @property
+    def creating(self) -> bool:
+        """Whether it makes something, so that it must not be carried out twice."""
+        return self.before is not None
+
+    @property
+    def several(self) -> bool:
+        """Whether it makes several things, of which Kommo may make some and refuse the others."""
+        return self.creating and isinstance(self.body, list) and len(self.body) > 1
 
 
 class Api:
@@ -156,7 +169,6 @@ class Api:
             await limiter.turn(self._turn_s)
         if request.before is not None:
             await request.before()
-        creating = request.before is not None
         try:
             async with session.request(
                 request.method,
@@ -165,15 +177,15 @@ class Api:
                 headers={"Authorization": f"Bearer {access.token}"},
                 allow_redirects=False,
             ) as response:
-                return await self._read(response, creating=creating, on=request.on)
+                return await self._read(response, request)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise TransientError(f"Kommo is not reached: {plain(error)}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            _lost(f"no answer from Kommo: {plain(error)}", creating=creating, cause=error)
+            _lost(f"no answer from Kommo: {plain(error)}", creating=request.creating, cause=error)
 
-    async def _read(self, response: aiohttp.ClientResponse, *, creating: bool, on: bool) -> Reply:
+    async def _read(self, response: aiohttp.ClientResponse, request: _Request) -> Reply:
         request_id = response.headers.get("X-Request-Id")
-        status = response.status
+        status, creating = response.status, request.creating
         with contextlib.suppress(TypeError, ValueError):
             self.ahead_s = self._now() - parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
@@ -186,8 +198,11 @@ class Api:
         try:
             body = await json_object(response)
         except (aiohttp.ClientError, TimeoutError, OSError):
-            body = None  # the status says that nothing was done, whatever became of the rest
-        raise self._refusal(response, body, at_fault=not creating or on)
+            body = None  # of a single thing the status says that it was not made, whatever became of the rest
+        refusal = self._refusal(response, body, at_fault=not creating or request.on)
+        if body is None and request.several and isinstance(refusal, TransientError) and status in _PARTLY:
+            _lost(f"Kommo's refusal is unreadable (HTTP {status})", creating=True, request_id=request_id)
+        raise refusal
 
     def _refusal(
         self, response: aiohttp.ClientResponse, body: Mapping[str, Any] | None, *, at_fault: bool

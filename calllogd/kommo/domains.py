@@ -5,7 +5,10 @@ from collections.abc import Sequence
 
 from calllogd.errors import InputRefused
 
-_HOST = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+")
+# Labels with hyphens at their third and fourth place stand for other alphabets (xn--): Kommo gives no such
+# names, and readers of addresses differ about them.
+_LABEL = r"(?!..--)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})+")
 
 
 class Domains:

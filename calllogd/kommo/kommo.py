@@ -29,7 +29,7 @@ from calllogd.errors import (
     TransientError,
 )
 from calllogd.kommo.api import Api, Query, Reply, is_nobody
-from calllogd.kommo.words import Words, entity_type, note_type, phone_values
+from calllogd.kommo.words import MOVED, Words, entity_type, note_type, phone_values
 from calllogd.ports import Answer, Before
 
 PAGE = 250
@@ -165,8 +165,11 @@ class KommoAccount:
 
     async def find_note(self, call: Call, on: EntityRef) -> Answer:
         """Return the call's entry on an entity, if there is one; on an entity that is gone there is none."""
+        return await self._note_on(call, on)
+
+    async def _note_on(self, call: Call, on: EntityRef, uniq: str | None = None) -> Answer:
         try:
-            return await self._find_note(call, f"api/v4/{on.kind.value}/{on.id}/notes", on.kind, 0)
+            return await self._find_note(call, f"api/v4/{on.kind.value}/{on.id}/notes", on.kind, 0, uniq)
         except Gone as error:
             return Answer(None, error.request_id)
 
@@ -202,7 +205,8 @@ class KommoAccount:
         """Empty the note of an entry that the call has left; a note that is gone has nothing to empty."""
         note = left if left.note_id is not None else await self._on_lead(call, left)
         if note is None:
-            return Answer(None)
+            # It may have been emptied already, by a request whose answer was lost.
+            return Answer(await self._on_lead(call, left, uniq=f"{call.key.call_id}{MOVED}"))
         path = f"api/v4/{note.entity_type.value}/notes/{note.note_id}"
         body = {"note_type": note_type(call), "params": self._words.left_params(call)}
         try:
@@ -264,17 +268,21 @@ class KommoAccount:
             raise PermanentError("the incoming lead's call note is not there")
         return found
 
-    async def _on_lead(self, call: Call, entry: Entry) -> Entry | None:
+    async def _on_lead(self, call: Call, entry: Entry, *, uniq: str | None = None) -> Entry | None:
         places = [entry.entity]
         if entry.contact_id is not None:
             places.append(EntityRef(EntityType.CONTACTS, entry.contact_id))
         for place in places:
-            found = (await self.find_note(call, place)).entry
+            found = (await self._note_on(call, place, uniq)).entry
             if found is not None:
                 return replace(entry, entity_type=place.kind, entity_id=place.id, note_id=found.note_id)
         return None
 
-    async def _find_note(self, call: Call, path: str, kind: EntityType, since: float) -> Answer:
+    async def _find_note(
+        self, call: Call, path: str, kind: EntityType, since: float, uniq: str | None = None
+    ) -> Answer:
+        """Return the note with the call's id, or another `uniq`, made or changed after `since`."""
+        wanted = uniq or call.key.call_id
         query = [
             ("filter[note_type][]", "call_in"),
             ("filter[note_type][]", "call_out"),
@@ -286,7 +294,7 @@ class KommoAccount:
             reply = await self._page(path, query, page)
             notes = _embedded(reply.body, "notes")
             for note in notes:
-                if _uniq(note.get("params")) == call.key.call_id:
+                if _uniq(note.get("params")) == wanted:
                     with _readable(TransientError, reply):
                         entry = Entry(
                             entity_type=kind, entity_id=int(note["entity_id"]), note_id=int(note["id"])

@@ -56,11 +56,10 @@ class Queue:
         doorbell.close()
 
     @property
-    def alive(self) -> bool:
-        """Whether the threads are running."""
-        return self._threads is not None and all(
-            thread.is_alive() for _, thread in self._threads.worker_threads
-        )
+    def broken(self) -> bool:
+        """Whether a thread has died; those of a queue that was closed have not."""
+        threads = self._threads
+        return threads is not None and not all(thread.is_alive() for _, thread in threads.worker_threads)
 
     def wake(self) -> None:
         """Have the rings that are in the file by now answered at once."""

@@ -99,6 +99,7 @@ async def test_a_key_that_is_lost_is_said_and_may_be_given_up(here: Installation
     first = await token_of(here)
     await daemon.ready()
     await here.send(webhook("before"))
+    await here.settled(1)
     assert await daemon.stop() == 0
     (here.folder / "calllogd.key").unlink()
     daemon.start()

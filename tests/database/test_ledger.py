@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from calllogd.database.database import Database
-from calllogd.database.voip_calls import PROBE_FIRST_S, PROBE_LONGEST_S, LedgerOfCalls
+from calllogd.database.pauses import PROBE_FIRST_S, PROBE_LONGEST_S
+from calllogd.database.voip_calls import LedgerOfCalls
 from calllogd.domain.call import (
     Call,
     CallKey,

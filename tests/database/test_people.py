@@ -114,6 +114,8 @@ async def test_extensions_that_nobody_has_are_counted(ledger: LedgerOfCalls, peo
     await logged(ledger, "other", "101", account_id=OTHER)
     await logged(ledger, "waits", "107", state=CallState.AWAITING_CONTACT)
     await logged(ledger, "failed", "107", state=CallState.FAILED)
+    await logged(ledger, "internal", "107", state=CallState.IGNORED)
+    await logged(ledger, "blocked", "111", state=CallState.IGNORED)
     await logged(ledger, "named", "108", user_id=5)
     await logged(ledger, "his", "108", whose=Attribution("108", 5))
     await logged(ledger, "nowhere", "")

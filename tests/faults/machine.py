@@ -23,13 +23,14 @@ from typing import Any, NamedTuple
 import aiohttp
 import jwt
 
-from calllogd.sandbox import Account, EntryView, SandboxKommo
+from calllogd.sandbox import Account, EntryView, Integration, SandboxKommo
 
 ROOT = Path(__file__).parents[2]
 
 ACCOUNT, OTHER_ACCOUNT = 31337, 4242
 ACCESS_TOKEN = "kommo-access-token-of-"
 VOIP_TOKEN = "voip-bearer-token-of-"
+CLIENT_ID = "6d2c1f0e-0000-4000-8000-00000000c1d0"
 CLIENT_SECRET = secrets.token_hex(32)
 REDIRECT = "https://calls.example.com/oauth/callback"
 KNOWN = "+1 212 555 0100"
@@ -271,6 +272,24 @@ class Installation:
         daemon = Daemon(self.write(self.folder / f"{name}.toml"), url, self.http)
         self.daemons.append(daemon)
         return daemon
+
+    def allow_oauth(self, daemon: Daemon) -> None:
+        """Make an integration of Kommo's whose redirect address leads to this daemon, and configure it."""
+        redirect_uri = f"{daemon.url}/oauth/callback"
+        self.sections["kommo"] |= {
+            "client_id": CLIENT_ID,
+            "redirect_uri": redirect_uri,
+            "consent_url": f"{self.kommo.url}/oauth",
+            "domains": [self.kommo.url.removeprefix("http://")],
+        }
+        self.kommo.integration = Integration(
+            client_id=CLIENT_ID,
+            client_secret=CLIENT_SECRET,
+            redirect_uri=redirect_uri,
+            disable_url=f"{daemon.url}/oauth/disable",
+        )
+        for path in (daemon.config, self.config):
+            self.write(path)
 
     async def run(self, *words: object) -> Finished:
         """Run a command with the configuration."""

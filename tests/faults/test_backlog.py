@@ -52,6 +52,16 @@ async def test_a_thousand_calls_that_waited_take_at_most_sixty_requests(here: In
     await here.each_stands_once(keys)
 
 
+async def test_two_spellings_of_one_number_become_one_incoming_lead(here: Installation) -> None:
+    here.accounts[0]["region"] = "AU"
+    await here.daemon().ready()
+    spellings = ["0412 345 678", "+61 412 345 678", "sip:+61412345678@pbx.example.com;user=phone"]
+    await all_of(here.send(webhook(f"c{place}", phone)) for place, phone in enumerate(spellings))
+    await here.settled(len(spellings))
+    assert here.asked("POST", "/leads/unsorted/sip") == 1
+    await here.each_stands_once((ACCOUNT, f"c{place}") for place in range(len(spellings)))
+
+
 @pytest.mark.timeout(120)
 async def test_a_backlog_stands_once_although_answers_are_lost(here: Installation) -> None:
     keys = await heaped(here, 300)

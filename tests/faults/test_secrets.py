@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from calllogd.sandbox import Fault, Integration
+from calllogd.sandbox import Fault
 from tests.faults.machine import (
     ACCESS_TOKEN,
     ACCOUNT,
@@ -27,7 +27,7 @@ from tests.faults.machine import (
     until,
     webhook,
 )
-from tests.faults.test_oauth import BOB, CLIENT_ID, consent
+from tests.faults.test_oauth import BOB, consent
 from tests.recordings.sounds import wav
 
 ADMIN = secrets.token_urlsafe(32)
@@ -44,20 +44,7 @@ async def here(tmp_path: Path) -> AsyncIterator[Installation]:
         here.sections["admin"] = {"token": ADMIN}
         here.sections["log"]["level"] = "debug"
         daemon = here.daemon()
-        here.sections["kommo"] |= {
-            "client_id": CLIENT_ID,
-            "redirect_uri": f"{daemon.url}/oauth/callback",
-            "consent_url": f"{here.kommo.url}/oauth",
-            "domains": [here.kommo.url.removeprefix("http://")],
-        }
-        here.kommo.integration = Integration(
-            client_id=CLIENT_ID,
-            client_secret=CLIENT_SECRET,
-            redirect_uri=f"{daemon.url}/oauth/callback",
-            disable_url=f"{daemon.url}/oauth/disable",
-        )
-        for path in (daemon.config, here.config):
-            here.write(path)
+        here.allow_oauth(daemon)
         await daemon.ready()
         yield here
 

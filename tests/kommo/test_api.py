@@ -247,6 +247,18 @@ async def test_a_conversation_that_breaks_off_leaves_doubt(opener: Opener, raw: 
     assert type(await error_of(api, "patch")) is TransientError
 
 
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_refusal_of_several_that_cannot_be_read_leaves_doubt(
+    kommo: SandboxKommo, opener: Opener, raw: Raw, status: int
+) -> None:
+    """Kommo may have made some of them; of a single one the status says that it was not made."""
+    for body, kind in (([CALL, CALL], OutcomeUnknown), ([CALL], TransientError)):
+        api = await opener(await raw(answer(status, b'{"title": "Bad Req')))
+        with pytest.raises(kind) as refused:
+            await api.create("api/v4/calls", body, nothing)
+        assert type(refused.value) is kind
+
+
 async def test_a_redirect_is_not_followed(kommo: SandboxKommo, opener: Opener, raw: Raw) -> None:
     elsewhere = await raw(answer(307, b"", f"Location: {kommo.url}/api/v4/calls"))
     error = await error_of(await opener(elsewhere))

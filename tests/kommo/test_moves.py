@@ -90,6 +90,18 @@ async def test_a_note_that_was_left_is_no_entry_any_more(
     assert left.params["call_result"] == f"Moved to leads {lead.id}"
 
 
+async def test_an_incoming_leads_note_whose_emptying_was_lost_is_known_to_be_empty(
+    crm: KommoAccount, account: Account
+) -> None:
+    left = (await crm.create_incoming_lead(call(), nothing)).entry
+    assert left is not None
+    assert left.note_id is None
+    emptied = await crm.neutralise(call(), left)
+    again = await crm.neutralise(call(), left)
+    assert emptied.entry is not None
+    assert again.entry == emptied.entry, "else it would be waited for, as if Kommo's lists were behind"
+
+
 async def test_a_left_note_that_somebody_deleted_needs_nothing(
     crm: KommoAccount, account: Account, contact: Card
 ) -> None:

@@ -145,7 +145,7 @@ async def test_a_pickle_in_the_table_is_not_run(database: Database, opener: Open
     queue.wake()
     await heard.until("after")
     assert not trace.exists()
-    assert queue.alive
+    assert not queue.broken
 
 
 GARBAGE = [
@@ -179,7 +179,7 @@ async def test_garbage_in_the_table_is_dropped_and_the_others_are_answered(
     await heard.until(*(f"c{place}" for place in range(len(GARBAGE))))
     assert len(heard.tasks) == len(GARBAGE)
     assert in_the_table(database.path) == []
-    assert queue.alive
+    assert not queue.broken
 
 
 async def test_a_burst_of_one_account_is_heard_and_of_others_too(
@@ -212,7 +212,7 @@ async def test_stopping_is_quick_and_leaves_what_was_not_taken(
     await queue.close()
     await queue.close()
     assert time.monotonic() - began < 2
-    assert not queue.alive
+    assert not queue.broken, "it was asked to stop"
     await ledger.accept(told(ended("c2")), START)
     queue.wake()
     assert len(in_the_table(database.path)) == 1
@@ -265,7 +265,7 @@ async def test_an_answer_that_fails_stops_nobody(database: Database, opener: Ope
     lay(database.path, *(AddCallTask(1, name).to_json() for name in ("bad", "good")))
     queue.wake()
     await heard.until("good")
-    assert queue.alive
+    assert not queue.broken
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -283,7 +283,7 @@ async def test_a_thread_that_dies_is_replaced(database: Database, opener: Opener
     lay(database.path, AddCallTask(2, "after").to_json())
     queue.wake()
     await heard.until("after")
-    assert queue.alive
+    assert not queue.broken
     watch.cancel()
     await asyncio.wait([watch])
 
@@ -300,3 +300,16 @@ async def test_two_processes_share_the_rings(
         while len(one.tasks) + len(other.tasks) < 20:
             await asyncio.sleep(0.01)
     assert len({*one.tasks, *other.tasks}) == len(one.tasks) + len(other.tasks) == 20
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_thread_that_dies_is_noticed(database: Database, opener: Opener) -> None:
+    def answer(_task: AddCallTask) -> None:
+        raise SystemExit
+
+    queue = await opener(answer, 1)
+    lay(database.path, AddCallTask(1, "deadly").to_json())
+    queue.wake()
+    async with asyncio.timeout(10):
+        while not queue.broken:
+            await asyncio.sleep(0.01)

@@ -20,9 +20,12 @@ from calllogd.domain.call import (
     RecordingState,
     Todo,
 )
-from calllogd.domain.phone import tail
+from calllogd.domain.phone import matched
 from calllogd.errors import Gone, NobodyHasNumber, PermanentError
 from calllogd.ports import Answer
+
+REGION = "AU"
+"""Where national numbers are read: in Australia their last ten digits are others than abroad."""
 
 NOWHERE = EntityRef(EntityType.LEADS, 404)
 """An entity that is not there."""
@@ -316,8 +319,8 @@ def _todo(call: Call) -> Todo:
 
 
 def number_of(call: Call) -> str:
-    """Return the digits by which Kommo compares a call's number."""
-    return tail(call.known.phone or "")
+    """Return the digits by which Kommo compares a call's number, as it gets it."""
+    return matched(call.known.phone or "", REGION)
 
 
 def derived_status(call: Call) -> int | None:

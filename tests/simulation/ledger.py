@@ -26,9 +26,11 @@ from calllogd.domain.call import (
     Lease,
 )
 from calllogd.domain.merge import fold
-from calllogd.domain.phone import tail
+from calllogd.domain.phone import matched
 from calllogd.errors import AccountPaused, LeaseLost, NumberTaken
 from calllogd.ports import Accepted, Message, Note, Pause
+from tests.fakes import ACCOUNT
+from tests.simulation.kommo import REGION
 from tests.simulation.loop import at_once
 
 T = TypeVar("T")
@@ -216,7 +218,7 @@ class MemoryLedger:
         return [key for *_, key in sorted(due)[:limit]]
 
     def number_appeared(self, account_id: int, phones: Sequence[str], now: float) -> int:
-        return self._wake_numbers({tail(phone) for phone in phones} - {""}, now)
+        return self._wake_numbers({self._digits(phone) for phone in phones} - {""}, now)
 
     def lead_sorted(self, account_id: int, uid: str, state: LeadState, now: float) -> int:
         known = self.leads.get(uid)
@@ -340,7 +342,7 @@ class MemoryLedger:
 
     def _write(self, call: Call) -> None:
         self.rows[call.key] = call if call.lead is None else replace(call, lead=None)
-        self.numbers[call.key] = _number(call)
+        self.numbers[call.key] = self._number(call)
 
     def _with_lead(self, row: Call) -> Call:
         lead: IncomingLead | None = None
@@ -348,14 +350,14 @@ class MemoryLedger:
             found = self.leads.get(row.entry.lead_uid)
             lead = None if found is None else found.lead
         elif self.leads:
-            number, made_at = _number(row), None
+            number, made_at = self._number(row), None
             for known in self.leads.values():
                 if known.number == number and (made_at is None or known.made_at >= made_at):
                     lead, made_at = known.lead, known.made_at
         return row if lead is row.lead else replace(row, lead=lead)
 
     def _must_be_free(self, row: Call, call: Call) -> None:
-        doubt, lead, number = call.doubt, row.lead, _number(call)
+        doubt, lead, number = call.doubt, row.lead, self._number(call)
         if doubt is None:
             return
         if doubt.intent is Intent.CREATE_INCOMING_LEAD:
@@ -374,7 +376,7 @@ class MemoryLedger:
             raise NumberTaken("the number's incoming lead is open no longer")
 
     def _write_lead(self, row: Call, saved: Call, now: float) -> Call:
-        entry, lead, number = saved.entry, saved.lead, _number(saved)
+        entry, lead, number = saved.entry, saved.lead, self._number(saved)
         before = row.lead
         if (
             lead is not None
@@ -412,7 +414,7 @@ class MemoryLedger:
         return self._with_lead(saved)
 
     def _is_stood_on(self, row: Call, uid: str) -> bool:
-        number = _number(row)
+        number = self._number(row)
         return any(
             (other.entry is not None and other.entry.lead_uid == uid)
             or (other.doubt is not None and other.doubt.lead_uid == uid and self.numbers[other.key] == number)
@@ -426,6 +428,12 @@ class MemoryLedger:
             for key, row in self.rows.items()
             if number is not None and self.numbers[key] == number and key != but
         ]
+
+    def _number(self, call: Call) -> str | None:
+        return self._digits(call.known.phone or "") or None
+
+    def _digits(self, phone: str) -> str:
+        return matched(phone, REGION)
 
     def _mark(self, uid: str, state: LeadState, known_at: float) -> None:
         known = self.leads[uid]
@@ -444,10 +452,6 @@ class MemoryLedger:
     def _told(self, note: Note | None) -> None:
         if note is not None and note.answered:
             self.paused = None
-
-
-def _number(call: Call) -> str | None:
-    return tail(call.known.phone or "") or None
 
 
 def _is_nobodys(row: Call, extensions: Collection[str]) -> bool:
@@ -511,7 +515,7 @@ class SqliteLedger:
 
     def __init__(self) -> None:
         self._database = _DatabaseInMemory()
-        self._calls = LedgerOfCalls(cast(Database, self._database))
+        self._calls = LedgerOfCalls(cast(Database, self._database), regions={ACCOUNT: REGION})
 
     def get(self, key: CallKey) -> Call | None:
         return at_once(self._calls.get(key))

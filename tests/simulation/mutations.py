@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from unittest import mock
 
 from calllogd.domain.call import Call, CallState, Intent, LeadState
-from calllogd.domain.plan import CheckLead, DeleteRecording, Finish, Policy, Step, plan
+from calllogd.domain.phone import tail
+from calllogd.domain.plan import CheckLead, DeleteRecording, Finish, InternalCalls, Policy, Step, plan
 from calllogd.errors import KommoError, OutcomeUnknown, TransientError
 from calllogd.ports import Message
 from calllogd.voip.usecase import add_call
@@ -73,6 +74,14 @@ def _no_last_check(call: Call, now: float, policy: Policy) -> Step:
     return Finish(CallState.LOGGED, "mutated") if kept else step
 
 
+def _all_logged(call: Call, now: float, policy: Policy) -> Step:
+    return plan(call, now, replace(policy, internal_calls=InternalCalls.LOGGED))
+
+
+def _none_blocked(call: Call, now: float, policy: Policy) -> Step:
+    return plan(call, now, replace(policy, blocked=frozenset()))
+
+
 def _no_second_poll(call: Call, now: float, policy: Policy) -> Step:
     return plan(replace(call, nobody_at=None if call.nobody_at is None else now), now, policy)
 
@@ -94,6 +103,11 @@ class _NoTokens(MemoryLedger):
 class _NoNumberTaken(MemoryLedger):
     def _must_be_free(self, row: Call, call: Call) -> None:
         pass
+
+
+class _AsWritten(MemoryLedger):
+    def _digits(self, phone: str) -> str:
+        return tail(phone)
 
 
 class _NoNews(MemoryLedger):
@@ -166,6 +180,9 @@ MUTATIONS = (
     Mutation(name="recordings are never deleted", plan=_no_delete),
     Mutation(name="the incoming lead is not looked at in the end", plan=_no_last_check),
     Mutation(name="Kommo is never asked again who has the number", plan=_no_second_poll),
+    Mutation(name="internal calls are logged", plan=_all_logged),
+    Mutation(name="no number is blocked", plan=_none_blocked),
+    Mutation(name="numbers are compared as they are written", ledger=_AsWritten),
     Mutation(name="a claim without leases", ledger=_NoLeases),
     Mutation(name="a save by anybody", ledger=_NoTokens),
     Mutation(name="a save without NumberTaken", ledger=_NoNumberTaken),

@@ -6,7 +6,7 @@ from calllogd.domain.call import Call, CallState, Direction, EntityRef, EntityTy
 from calllogd.domain.merge import fold
 from calllogd.domain.plan import becomes_incoming_lead
 from tests.simulation.kommo import NOWHERE, CallNote, Unsorted, content_of, number_of
-from tests.simulation.story import CallScript
+from tests.simulation.story import LEFT_OUT, CallScript
 from tests.simulation.world import World
 
 ENDS = (CallState.LOGGED, CallState.EXPIRED, CallState.IGNORED, CallState.FAILED)
@@ -90,23 +90,44 @@ def _right_place(world: World, script: CallScript, call: Call) -> Iterator[str]:
         if call.state is not CallState.FAILED and (not notes or notes[0].on != call.chosen):
             yield f"P3: it is not on {call.chosen}, which the manager chose"
         return
+    if script.number in LEFT_OUT:
+        yield from _must_be_ignored(world, script, call)
+    elif call.state is CallState.EXPIRED:
+        yield from _must_expire(world, script, call)
+    else:
+        yield from _must_stand(world, script, call)
+
+
+def _must_be_ignored(world: World, script: CallScript, call: Call) -> Iterator[str]:
+    """P4: a call without an outside number stands in Kommo only where the manager once put it."""
+    earlier = _ever_chosen(world, script)
+    if call.state is not CallState.IGNORED and not any(
+        note.on in earlier for note in world.kommo.standing(script.key)
+    ):
+        yield f"P4: it is {call.state.value}, and nobody ever chose an entity for {script.number}"
+
+
+def _must_stand(world: World, script: CallScript, call: Call) -> Iterator[str]:
+    """P4: a call stands where its number is, or where the manager once put it."""
     if call.state is CallState.IGNORED:
         yield "P4: it is ignored"
     holders = world.kommo.holders.get(script.number, [])
-    earlier = {event.result.entity for event in world.accepted[script.key] if event.result is not None}
-    leads = [lead for lead in world.kommo.unsorted.values() if lead.number == script.number]
-    if call.state is CallState.EXPIRED:
-        yield from _must_expire(world, call, leads)
-        return
-    for note in notes:
+    earlier = _ever_chosen(world, script)
+    for note in world.kommo.standing(script.key):
         if note.on in earlier or any(note.on == holder.on for holder in holders):
             continue
-        if note.lead is None or note.lead.number != script.number or known.direction is Direction.OUTBOUND:
+        outbound = call.known.direction is Direction.OUTBOUND
+        if note.lead is None or note.lead.number != script.number or outbound:
             yield f"P4: it stands on {_where(note)}, where nobody has its number"
 
 
-def _must_expire(world: World, call: Call, leads: list[Unsorted]) -> Iterator[str]:
+def _ever_chosen(world: World, script: CallScript) -> set[EntityRef | None]:
+    return {event.result.entity for event in world.accepted[script.key] if event.result is not None}
+
+
+def _must_expire(world: World, script: CallScript, call: Call) -> Iterator[str]:
     """P4: a call may end without an entry only if nobody could be found for it."""
+    leads = [lead for lead in world.kommo.unsorted.values() if lead.number == script.number]
     expires_at = call.ended_at + world.policy.contact_wait
     for holder in world.kommo.holders.get(number_of(call), []):
         if holder.found_at < expires_at:

@@ -21,13 +21,18 @@ from calllogd.domain.call import (
     Widget,
 )
 from calllogd.domain.merge import CallEvent
+from calllogd.domain.phone import spellings
 from calllogd.domain.plan import IncomingLeads, Policy
-from tests.simulation.kommo import NOWHERE
+from tests.simulation.kommo import NOWHERE, REGION
 
 ACCOUNT = 31337
 START = 1_760_000_000.0
 HOUR = 3600.0
 EXTENSION = "101"
+
+BLOCKED = "+61 2 5550 0199"
+LEFT_OUT = ("anonymous", "101", "sip:102@pbx", "02 5550 0199")
+"""What stands for a number in calls that are ignored: withheld, within, blocked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +117,9 @@ def draw(seed: int) -> Story:
         contact_wait=rng.choice((900.0, 900.0, 2 * HOUR, 2 * HOUR, 18 * HOUR)),
         doubt_wait=rng.choice((20.0, 60.0)),
         incoming_leads=rng.choice((IncomingLeads.ALL,) * 8 + (IncomingLeads.ANSWERED, IncomingLeads.OFF)),
+        blocked=spellings(BLOCKED, REGION),
     )
-    numbers = [f"212555{rng.randrange(10_000):04}" for _ in range(rng.choice((1, 1, 1, 2)))]
+    numbers = [f"141234{rng.randrange(10_000):04}" for _ in range(rng.choice((1, 1, 1, 2)))]
     entities = [
         EntityRef(kind, number)
         for number, kind in enumerate((EntityType.LEADS, EntityType.CONTACTS, EntityType.COMPANIES), 1)
@@ -121,7 +127,7 @@ def draw(seed: int) -> Story:
     holders = tuple((number, rng.choice(entities)) for number in numbers if rng.random() < 0.4)
     spread = rng.choice((0.0, 0.0, 0.0, 3.0, 3.0, 300.0, 1.5 * HOUR))
     calls = tuple(
-        _call(rng, f"c{place}", rng.choice(numbers), dict(holders), START + rng.random() * spread)
+        _call(rng, f"c{place}", _outside(rng, numbers), dict(holders), START + rng.random() * spread)
         for place in range(rng.choice((1, 2, 2, 2, 3, 3, 4)))
     )
     ends_at = max(delivery.at for call in calls for delivery in call.deliveries)
@@ -313,7 +319,20 @@ def _recordings(rng: Random, key: CallKey, ended_at: float) -> list[tuple[float,
 
 
 def _written(rng: Random, number: str) -> str:
-    return rng.choice((f"+1{number}", f"+1 {number[:3]} {number[3:]}", number))
+    """Return a number, of which these are the last ten digits abroad, as people write it."""
+    if number in LEFT_OUT:
+        return number
+    return rng.choice((f"+6{number}", f"+61 (0) {number[1:4]} {number[4:]}", at_home(number)))
+
+
+def at_home(number: str) -> str:
+    """Return how a number is written in its country."""
+    return f"0{number[1:]}"
+
+
+def _outside(rng: Random, numbers: list[str]) -> str:
+    """Return one of the numbers, now and then something that is none."""
+    return rng.choice(LEFT_OUT if rng.random() < 0.07 else numbers)
 
 
 def _person(rng: Random, weight: int) -> Person | None:

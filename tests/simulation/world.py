@@ -16,7 +16,16 @@ from tests.simulation.kommo import Broken, Kommo, Unsorted
 from tests.simulation.ledger import Ledger, MemoryLedger
 from tests.simulation.loop import Loop, pause
 from tests.simulation.ports import Calls, Files, KommoOnTheLine, SceneClock, hop
-from tests.simulation.story import ACCOUNT, EXTENSION, START, CallScript, Delivery, Newcomer, Story
+from tests.simulation.story import (
+    ACCOUNT,
+    EXTENSION,
+    START,
+    CallScript,
+    Delivery,
+    Newcomer,
+    Story,
+    at_home,
+)
 
 BATCH = 50
 
@@ -290,7 +299,7 @@ class World:
             self.loop.at(newcomer.told_at, lambda: self._appeared(newcomer.number))
 
     def _appeared(self, number: str) -> None:
-        woken = self.ledger.number_appeared(ACCOUNT, [number], self.loop.now)
+        woken = self.ledger.number_appeared(ACCOUNT, [at_home(number)], self.loop.now)
         self.tell("webhook", "contact with", number, f"wakes {woken}")
 
     def _retry(self, key: CallKey) -> None:

@@ -217,11 +217,19 @@ async def test_a_call_whose_end_is_never_told_is_logged_all_the_same(desk: Desk)
     assert (await desk.work_when_due()).state is CallState.LOGGED
 
 
-@pytest.mark.parametrize("event", [ended(phone="anonymous"), ended(phone="")])
-async def test_a_withheld_number_is_ignored(desk: Desk, event: CallEvent) -> None:
-    await desk.hear(event)
+@pytest.mark.parametrize("phone", ["anonymous", "", "-1", "101", "911", "*21", "sip:101@pbx", "client:ann"])
+async def test_a_call_without_an_outside_number_is_ignored(desk: Desk, phone: str) -> None:
+    await desk.hear(ended(phone=phone))
     assert (await desk.work()).state is CallState.IGNORED
     assert desk.crm.asked == []
+
+
+@pytest.mark.parametrize("phone", ["anonymous", "101"])
+async def test_the_number_that_comes_later_counts(desk: Desk, phone: str) -> None:
+    await desk.hear(begun(phone=phone))
+    assert (await desk.work()).state is CallState.IGNORED
+    await desk.hear(ended())
+    assert (await desk.work()).state is CallState.LOGGED
 
 
 async def test_the_intent_is_on_disk_before_the_request_leaves(desk: Desk) -> None:

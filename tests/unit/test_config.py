@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from calllogd.config import Settings, load, read
-from calllogd.domain.plan import IncomingLeads, Policy
+from calllogd.domain.phone import spellings
+from calllogd.domain.plan import IncomingLeads, InternalCalls, Policy
 from calllogd.errors import ConfigError
 
 SECRET = "s3cret-s3cret-s3cret-s3cret"
@@ -76,6 +77,8 @@ result_wait = 60
 contact_wait = 3600
 doubt_wait = 30
 incoming_leads = "answered"
+internal_calls = "logged"
+blocked = ["+1 212 555 0199", "(212) 555-0198"]
 [recordings]
 path = "/srv/recordings"
 max_bytes = 1000
@@ -115,7 +118,12 @@ def test_the_file_of_the_contract_is_read(tmp_path: Path) -> None:
     assert settings.kommo.client_secret == SECRET
     assert (settings.kommo.rate, settings.kommo.rate_total, settings.kommo.timeout) == (5.5, 50, 15)
     assert settings.policy == Policy(
-        result_wait=60, contact_wait=3600, doubt_wait=30, incoming_leads=IncomingLeads.ANSWERED
+        result_wait=60,
+        contact_wait=3600,
+        doubt_wait=30,
+        incoming_leads=IncomingLeads.ANSWERED,
+        internal_calls=InternalCalls.LOGGED,
+        blocked=frozenset({"2125550199", "2125550198"}),
     )
     recordings = settings.recordings
     assert (recordings.max_bytes, recordings.keep_days, recordings.keep_free_bytes) == (1000, 30, 0)
@@ -229,6 +237,12 @@ def test_a_mistake_is_told_with_its_path_and_what_would_be_right(
         ("policy", "contact_wait", [1]),
         ("policy", "incoming_leads", "some"),
         ("policy", "incoming_leads", ["all"]),
+        ("policy", "internal_calls", "some"),
+        ("policy", "internal_calls", True),
+        ("policy", "blocked", "+12125550100"),
+        ("policy", "blocked", [12125550100]),
+        ("policy", "blocked", ["+12125550100", "anonymous"]),
+        ("policy", "blocked", ["client:ann"]),
         ("recordings", "path", "relative"),
         ("recordings", "max_bytes", 0),
         ("recordings", "allow_private", ["10.0.0.1/8"]),
@@ -364,3 +378,21 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, content: bytes | None, said:
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load(tmp_path, {})
+
+
+def test_settings_that_are_printed_show_no_secret(tmp_path: Path) -> None:
+    file = tmp_path / "calllogd.toml"
+    file.write_text(CONTRACT.replace("[queue]", 'key = "' + "A" * 43 + '="\n[queue]'), encoding="utf-8")
+    printed = repr(load(file, {}))
+    assert "31337" in printed
+    for secret in (SECRET, WHSEC, "A" * 43):
+        assert secret not in printed
+
+
+@pytest.mark.parametrize("region", ["AU", None])
+def test_a_blocked_number_is_read_in_the_country_of_each_account(region: str | None) -> None:
+    account = with_account() if region is None else with_account(region=region)
+    settings = read({**account, "policy": {"blocked": ["0412 345 678"]}}, {}, folder=Path("/"))
+    assert settings.policy.blocked == (
+        {"0412345678"} if region is None else spellings("+61 412 345 678", None)
+    )

@@ -191,7 +191,7 @@ def test_a_field_that_is_missing_is_named(event: str, field: str, how: object) -
         ("direction", "sideways"),
         ("direction", "INBOUND"),
         ("phone", 12125550123),
-        ("phone", "0" * 65),
+        ("phone", "0" * 256),
         ("extension", 101),
         ("extension", "1" * 65),
         ("user_id", "x"),

@@ -27,7 +27,9 @@ KEY = CallKey(ACCOUNT, "c1")
 FACTS = st.builds(
     Facts,
     direction=st.sampled_from([None, *Direction]),
-    phone=st.sampled_from([None, "", "5550123", "+1 212 555 0123", "2125550123", "(212) 555-0123", "anon"]),
+    phone=st.sampled_from(
+        [None, "", "5550123", "+1 212 555 0123", "2125550123", "(212) 555-0123", "anon", "sip:101@10.0.0.1"]
+    ),
     person=st.none()
     | st.builds(Person, st.integers(0, 4), st.sampled_from(["", "101", "102"]), st.integers(0, 2)),
     started_at=st.none() | st.sampled_from([START, START + 1, START - 0.5]),
@@ -136,6 +138,9 @@ def test_a_no_answer_never_overwrites_an_answered() -> None:
     ("field", "better", "worse"),
     [
         ("phone", "+1 212 555 0123", "555 0123"),
+        ("phone", "5550123", "sip:101@192.168.10.200:5060"),
+        ("phone", "101", "anonymous"),
+        ("phone", "5550123", "+266696687"),
         ("person", Person(3, "101"), Person(1, "999")),
         ("started_at", START, START + 5),
         ("outcome", Outcome(CallStatus.ANSWERED, 43), Outcome(CallStatus.ANSWERED, 42)),

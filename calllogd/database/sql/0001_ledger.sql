@@ -98,10 +98,11 @@ CREATE INDEX calls_open ON calls (
     CASE WHEN person_weight IS NULL THEN widget ->> '$.facts.person[2]' WHEN user_id > 0 THEN user_id ELSE extension END,
     arrived_at
 ) WHERE result IS NULL AND (number IS NOT NULL OR state <> 'pending');
--- Calls that name an extension and are nobody's in Kommo. Accepting does not write here, and neither does working on the
--- usual call: it is pending until it stands in Kommo with its user. The last columns are there for rows not to be read.
+-- Calls that name an extension and are nobody's in Kommo, but for those that policy leaves out. Accepting does not write
+-- here, and neither does working on the usual call: it is pending until it stands in Kommo with its user. The last columns
+-- are there for rows not to be read.
 CREATE INDEX calls_of_nobody ON calls (account_id, extension, arrived_at, state, written_user, user_id)
-WHERE written_user IS NULL AND extension <> '' AND user_id = 0 AND state <> 'pending';
+WHERE written_user IS NULL AND extension <> '' AND user_id = 0 AND state <> 'pending' AND state <> 'ignored';
 
 -- What is known of the incoming leads that calls were made into, by the last ten digits of their number.
 CREATE TABLE incoming_leads (

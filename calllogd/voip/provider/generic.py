@@ -45,7 +45,8 @@ class _Event(msgspec.Struct):
     event: Literal["call.started", "call.answered", "call.ended", "recording.ready", "recording.failed"]
     call_id: Annotated[str, msgspec.Meta(min_length=1, max_length=CALL_ID_MOST)]
     direction: Direction | None = None
-    phone: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    # SIP addresses are long: "Ann" <sip:+12125550100@calls.example.com;transport=tls>.
+    phone: Annotated[str, msgspec.Meta(max_length=255)] | None = None
     extension: Annotated[str, msgspec.Meta(max_length=64)] | None = None
     user_id: Annotated[int, msgspec.Meta(ge=1, lt=2**53)] | None = None
     started_at: float | str | None = None
