@@ -1,11 +1,20 @@
 """What the use cases need of the world outside: each port is small and speaks the domain's words."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from calllogd.domain.call import Call, CallKey, CallState, EntityRef, Entry, IncomingLead, LeadState
+from calllogd.domain.call import (
+    Attribution,
+    Call,
+    CallKey,
+    CallState,
+    EntityRef,
+    Entry,
+    IncomingLead,
+    LeadState,
+)
 from calllogd.domain.merge import CallEvent
 from calllogd.errors import AccountPaused, KommoError
 
@@ -122,6 +131,36 @@ class Totals:
     oldest_due_at: float | None = None
 
 
+class Unmapped(NamedTuple):
+    """An extension that nobody has, and how many calls of the last time named it and are nobody's."""
+
+    account_id: int
+    extension: str
+    calls: int
+
+
+class NobodysCalls(Protocol):
+    """The calls of the ledger that are nobody's, because nobody had their extension."""
+
+    async def attribute(
+        self,
+        account_id: int,
+        extensions: Collection[str],
+        *,
+        since: float,
+        now: float,
+        after: int,
+        limit: int,
+    ) -> int | None:
+        """Make such logged calls due that have one of these extensions now, and were heard of after `since`.
+
+        A round begins with `after` 0, and goes on with what was returned; None ends it. Only so many are made
+        due that at most `limit` amendments of the account are. Idempotent: whatever is not written into its
+        note yet is not counted twice. Raises StorageError.
+        """
+        ...
+
+
 class Clock(Protocol):
     """The time."""
 
@@ -206,8 +245,12 @@ class VoipCalls(Protocol):
 class Crm(Protocol):
     """Kommo, for the account that a call's key names.
 
-    All methods raise the errors under KommoError; none repeats a creating request by itself.
+    All methods that ask Kommo raise the errors under KommoError; none repeats a creating request by itself.
     """
+
+    def attribution(self, call: Call) -> Attribution | None:
+        """Return whose call Kommo would be told that it is, were it told now; None: nobody's."""
+        ...
 
     async def log_call(self, call: Call, before: Before) -> Answer:
         """Create the call where Kommo's own algorithm puts it.

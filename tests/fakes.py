@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from calllogd.domain.call import (
+    Attribution,
     Call,
     CallKey,
     CallStatus,
@@ -22,6 +23,7 @@ from calllogd.domain.call import (
     Recording,
 )
 from calllogd.domain.merge import CallEvent
+from calllogd.domain.user import attribution_of
 from calllogd.errors import Gone, KommoError, NobodyHasNumber
 from calllogd.ports import Answer, Before, Clock, Crm, Message, Recordings
 from calllogd.voip.usecase.save_call_event import UnreadMessages
@@ -77,6 +79,7 @@ class ScriptedCrm:
         self.sent: list[str] = []
         self.amended: list[Call] = []
         self.searched_since: list[float] = []
+        self.extensions: Mapping[str, int] = {}
         self.on_sent: Callable[[Call], Awaitable[None]] | None = None
         """Awaited at the moment at which a request has left."""
         self.on_turn: Callable[[], Awaitable[None]] | None = None
@@ -86,6 +89,9 @@ class ScriptedCrm:
     def next(self, verb: str, *mishaps: Mishap) -> None:
         """Let these mishaps happen to the next requests of a verb."""
         self.script[verb].extend(mishaps)
+
+    def attribution(self, call: Call) -> Attribution | None:
+        return attribution_of(call, self.extensions)
 
     def entries(self, key: CallKey) -> list[Entry]:
         return [entry for known, entry in self.standing if known == key]

@@ -9,9 +9,10 @@ from aiohttp.test_utils import TestClient
 
 from calllogd.config.tables import LOOPBACK
 from calllogd.database.database import Database
+from calllogd.database.people import LedgerOfPeople
 from calllogd.database.voip_calls import LedgerOfCalls
 from calllogd.domain.call import CallKey, CallState, EntityType, Entry
-from calllogd.ports import AccountState, Note, Standing
+from calllogd.ports import AccountState, Note, Standing, Unmapped
 from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
 from calllogd.web.app import make_app
 from calllogd.web.client_address import TrustedProxies
@@ -48,6 +49,7 @@ class Office:
         self.ledger = ledger
         self.clock = clock
         self.standings: Sequence[Standing] = STANDINGS
+        self.extensions: dict[int, dict[str, int]] = {}
         self.desk = Desk(self.services())
         self.app = make_app(self.desk)
         self.client: Client
@@ -56,6 +58,9 @@ class Office:
         async def standing() -> Sequence[Standing]:
             return self.standings
 
+        async def unmapped() -> Sequence[Unmapped]:
+            return await LedgerOfPeople(self.database).unmapped(self.extensions, self.clock.now())
+
         operators = OperatorServices(
             token=TOKEN,
             session_key=KEY,
@@ -63,6 +68,7 @@ class Office:
             metrics_from=LOOPBACK,
             calls=self.ledger,
             standing=standing,
+            unmapped=unmapped,
             clock=self.clock,
             monotonic=self.clock.now,
         )

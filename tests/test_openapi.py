@@ -10,9 +10,11 @@ import pytest
 import schemathesis
 
 from calllogd.domain.call import CallState, RecordingState
+from calllogd.ports import Unmapped
 from calllogd.recordings.links import TOKEN_MOST
 from calllogd.voip.fields import CALL_ID_MOST, YEAR_2000, YEAR_2100
 from calllogd.voip.provider import generic, services
+from calllogd.voip.telling import UNMAPPED_MOST
 from calllogd.voip.usecase.assign_extensions import EXTENSION_MOST, TABLE_MOST
 from calllogd.voip.widget import _Announcement, _Result
 from calllogd.web.app import make_app
@@ -130,6 +132,9 @@ def test_states_and_bounds_are_those_of_the_program() -> None:
     assert set(DESCRIPTION["components"]["parameters"]["provider"]["schema"]["enum"]) == set(services())
     assert SCHEMAS["OpenCalls"]["properties"]["calls"]["maxItems"] == OPEN_MOST
     assert SCHEMAS["Calls"]["properties"]["calls"]["maxItems"] == LIMIT_MOST
+    unmapped = SCHEMAS["Status"]["properties"]["unmapped"]
+    assert unmapped["maxItems"] == UNMAPPED_MOST
+    assert set(unmapped["items"]["required"]) == set(Unmapped._fields)
     table = SCHEMAS["NewExtensions"]["properties"]["extensions"]
     assert (table["maxProperties"], table["propertyNames"]["maxLength"]) == (TABLE_MOST, EXTENSION_MOST)
     (token,) = DESCRIPTION["paths"]["/recordings/{token}"]["parameters"]

@@ -1,12 +1,13 @@
 """The accounts there are: those of the configuration and those that OAuth has installed, as one."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from calllogd.config import Account, Settings
 from calllogd.database.accounts import Directory, LedgerOfAccounts
+from calllogd.database.people import LedgerOfPeople
 from calllogd.database.voip_calls import LedgerOfCalls
 from calllogd.domain.account import Installed
 from calllogd.domain.call import CallKey
@@ -19,7 +20,7 @@ from calllogd.kommo.kommo import KommoAccount
 from calllogd.kommo.limiter import Limiter
 from calllogd.kommo.oauth import KommoOAuth
 from calllogd.kommo.words import Words
-from calllogd.ports import AccountState, Clock, Pause, Standing
+from calllogd.ports import AccountState, Clock, Pause, Standing, Unmapped
 from calllogd.voip.proof import BearerToken
 from calllogd.voip.provider import Provider, services
 from calllogd.voip.usecase.add_call import Timing
@@ -157,6 +158,14 @@ def addresses_of(accounts: Mapping[int, Account]) -> Mapping[tuple[str, str], st
         for name, values in account.voip.items()
         if values.get("url") is not None
     }
+
+
+async def unmapped(
+    settings: Settings, accounts: LedgerOfAccounts, people: LedgerOfPeople, now: float
+) -> Sequence[Unmapped]:
+    """Return the extensions that nobody has, those of the most calls first; see `LedgerOfPeople.unmapped`."""
+    served = accounts_of(settings, await accounts.directory())
+    return await people.unmapped({account.id: account.extensions for account in served.values()}, now)
 
 
 async def standings(

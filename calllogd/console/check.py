@@ -20,6 +20,7 @@ from calllogd.console.accounts import (
     kommo_accounts,
     oauth_of,
     providers_of,
+    unmapped,
 )
 from calllogd.console.exits import EX_FAILED, EX_OK
 from calllogd.console.ledger import Ledger, ledger
@@ -28,6 +29,7 @@ from calllogd.console.words import out
 from calllogd.errors import AccountPaused, CalllogdError, KommoError, TokenRefused
 from calllogd.kommo.answers import plain
 from calllogd.kommo.kommo import KommoAccount
+from calllogd.voip.telling import UNMAPPED_MOST
 from calllogd.voip.usecase.add_call import Timing
 
 FREE_BYTES = 500 * 1024 * 1024
@@ -116,6 +118,8 @@ async def _ledger(settings: Settings, book: Ledger) -> AsyncIterator[Finding]:
             f"account {total.account_id}: {total.number} message(s) of {total.service} are not understood and"
             f" kept: {total.reason}; mend its settings or update calllogd, then `calllogd replay`",
         )
+    for finding in await _unmapped(settings, book):
+        yield finding
 
 
 def _no_sender(account_id: int) -> str:
@@ -140,6 +144,21 @@ async def _ends(settings: Settings, book: Ledger) -> list[Finding]:
         if until is not None and until - now < EARLY_WARNING_S:
             found.append(Finding(False, f"account {account_id}: {advice}"))
     return found
+
+
+async def _unmapped(settings: Settings, book: Ledger) -> list[Finding]:
+    """Return the extensions of calls that nobody has; they are no mistake, not everybody is in Kommo."""
+    told: dict[int, list[str]] = {}
+    for one in (await unmapped(settings, book.accounts, book.people, time.time()))[:UNMAPPED_MOST]:
+        told.setdefault(one.account_id, []).append(f"{one.extension} ({one.calls} calls)")
+    return [
+        Finding(
+            True,
+            f"account {account_id}: nobody has the extension {', '.join(words)}; who is given one, in the"
+            " widget or in accounts.extensions, gets its calls of the last 30 days",
+        )
+        for account_id, words in told.items()
+    ]
 
 
 async def _integration(settings: Settings) -> AsyncIterator[Finding]:

@@ -8,6 +8,7 @@ from calllogd.config import Settings
 from calllogd.database.accounts import LedgerOfAccounts
 from calllogd.database.database import Database
 from calllogd.database.keys import LedgerOfKeys
+from calllogd.database.people import LedgerOfPeople
 from calllogd.database.unread import LedgerOfUnread
 from calllogd.database.vault import Vault
 from calllogd.database.voip_calls import LedgerOfCalls
@@ -24,6 +25,7 @@ class Ledger:
     calls: LedgerOfCalls
     accounts: LedgerOfAccounts
     unread: LedgerOfUnread
+    people: LedgerOfPeople
 
 
 @asynccontextmanager
@@ -44,6 +46,7 @@ async def ledger(settings: Settings, *, rung: Callable[[], None] = lambda: None)
             calls=LedgerOfCalls(database, rung=rung),
             accounts=LedgerOfAccounts(database, vault),
             unread=LedgerOfUnread(database, vault),
+            people=LedgerOfPeople(database),
         )
     finally:
         await database.close()

@@ -5,7 +5,7 @@ import sys
 import time
 
 from calllogd.config import Settings
-from calllogd.console.accounts import standings
+from calllogd.console.accounts import standings, unmapped
 from calllogd.console.exits import EX_FAILED, EX_OK, EX_USAGE
 from calllogd.console.ledger import ledger
 from calllogd.console.words import out, out_json, table
@@ -15,6 +15,7 @@ from calllogd.domain.phone import digits
 from calllogd.ports import Message
 from calllogd.recordings.store import RecordingStore
 from calllogd.voip.telling import (
+    UNMAPPED_MOST,
     call_json,
     concluded,
     line_json,
@@ -39,13 +40,17 @@ async def status(settings: Settings, arguments: argparse.Namespace) -> int:
         await book.keys.open()
         totals = await book.calls.totals(now)
         found = await standings(settings, book.accounts, book.calls, now)
+        strange = await unmapped(settings, book.accounts, book.people, now)
     if arguments.json:
-        out_json(status_json(totals, found, now))
+        out_json(status_json(totals, found, strange, now))
         return EX_OK
     states = [[state.value, totals.states.get(state, 0), meaning(state)] for state in CallState]
     table("Calls", ["state", "calls", "meaning"], states, STYLES)
     rows = [[one.state.value, one.account_id, one.name, one.reason or "—"] for one in found]
     table("Accounts", ["state", "account", "name", "reason"], rows, STYLES)
+    if strange:
+        lost = [[one.extension, one.account_id, one.calls] for one in strange[:UNMAPPED_MOST]]
+        table("Extensions that nobody has", ["extension", "account", "calls in 30 days"], lost, STYLES)
     out(
         f"{totals.queued} ring(s) in the queue; {totals.due} call(s) due,"
         f" the oldest for {oldest_due_s(totals, now):.0f} s"

@@ -22,7 +22,10 @@ async def _once(settings: Settings) -> int:
     async with parts(settings) as built:
         await built.renew_worker.once()
         rings = await built.calls.last_ring()
-        await _drain(built, _progress())
+        tell = _progress()
+        await _drain(built, tell)
+        async for _ in built.attribute_worker.batches():
+            await _drain(built, tell)
         await built.calls.hush(rings)
         return await _left(built)
 

@@ -11,12 +11,14 @@ from calllogd.config import Account, Settings
 from calllogd.console.accounts import accounts_of, kommo_accounts, oauth_of, providers_of
 from calllogd.console.ledger import Ledger, ledger
 from calllogd.console.worker.add_call import AddCallWorker
+from calllogd.console.worker.attribute_calls import AttributeCallsWorker
 from calllogd.console.worker.fetch_recording import FetchRecordingWorker
 from calllogd.console.worker.renew_tokens import RenewTokensWorker
 from calllogd.database.accounts import Directory, LedgerOfAccounts
 from calllogd.database.database import Database
 from calllogd.database.intake import QUEUE
 from calllogd.database.keys import LedgerOfKeys
+from calllogd.database.people import LedgerOfPeople
 from calllogd.database.recordings import LedgerOfRecordings
 from calllogd.database.voip_calls import LedgerOfCalls
 from calllogd.domain.call import Call
@@ -76,6 +78,8 @@ class Parts:
     oauth: KommoOAuth | None
     renew_worker: RenewTokensWorker
     worker: AddCallWorker
+    people: LedgerOfPeople
+    attribute_worker: AttributeCallsWorker
     recordings: RecordingStore
     with_recordings: LedgerOfRecordings
     links: Links
@@ -189,6 +193,10 @@ async def _built(settings: Settings, book: Ledger, opened: AsyncExitStack, told:
             ends={account.id: token_until(account.access_token or "") for account in accounts.values()},
         ),
         worker=AddCallWorker(use_case=add_call, calls=calls, clock=clock, width=settings.workers),
+        people=book.people,
+        attribute_worker=AttributeCallsWorker(
+            calls=book.people, extensions=extensions, clock=clock, width=settings.workers
+        ),
         recordings=store,
         with_recordings=with_recordings,
         links=links,

@@ -178,6 +178,7 @@ async def _watch(built: Parts, asked: asyncio.Queue[Asked]) -> Asked:
         asyncio.create_task(built.renew_worker.run(), name="tokens"),
         asyncio.create_task(built.fetch_worker.run(), name="recordings"),
         asyncio.create_task(built.retention.run(), name="retention"),
+        asyncio.create_task(built.attribute_worker.run(), name="extensions"),
         asyncio.create_task(_tell_watchdog(built), name="watchdog"),
     ]
     waiting = asyncio.create_task(asked.get(), name="signals")

@@ -2,7 +2,7 @@
 
 import time
 
-from calllogd.console.accounts import addresses_of, is_removed, standings
+from calllogd.console.accounts import addresses_of, is_removed, standings, unmapped
 from calllogd.console.parts import Parts
 from calllogd.database.extensions import LedgerOfExtensions
 from calllogd.database.open_calls import LedgerOfOpenCalls
@@ -117,5 +117,6 @@ def _operators(built: Parts, session_key: bytes) -> OperatorServices:
         metrics_from=settings.admin.metrics_from,
         calls=built.calls,
         standing=lambda: standings(settings, built.accounts, built.calls, built.clock.now()),
+        unmapped=lambda: unmapped(settings, built.accounts, built.people, built.clock.now()),
         clock=built.clock,
     )

@@ -9,6 +9,7 @@ import msgspec
 
 from calllogd.domain.call import (
     NO_WIDGET,
+    Attribution,
     Call,
     CallKey,
     CallState,
@@ -74,6 +75,8 @@ _WORKED = (
     "number",
     "state",
     "written_revision",
+    "written_extension",
+    "written_user",
     "attempts",
     "nobody_at",
     "asked",
@@ -86,6 +89,8 @@ _WORKED = (
     "intent_id",
     "intent_lead_uid",
     "intent_todo",
+    "intent_extension",
+    "intent_user",
     "looked_at",
 )
 
@@ -161,6 +166,7 @@ def worked(call: Call, digits: str | None) -> tuple[Any, ...]:
         digits,
         call.state,
         call.written_revision,
+        *_attributed(call.attribution),
         call.attempts,
         call.nobody_at,
         call.asked,
@@ -173,8 +179,13 @@ def worked(call: Call, digits: str | None) -> tuple[Any, ...]:
         None if target is None else target.id,
         None if doubt is None else doubt.lead_uid,
         None if doubt is None or doubt.todo is None else _json(doubt.todo),
+        *_attributed(None if doubt is None else doubt.attribution),
         None if doubt is None else doubt.looked_at,
     )
+
+
+def _attributed(whose: Attribution | None) -> tuple[str | None, int | None]:
+    return (None, None) if whose is None else whose
 
 
 def number_of(call: Call, regions: Regions) -> str | None:
@@ -209,6 +220,7 @@ def call_of(row: Sequence[Any]) -> tuple[int, Call]:
         state=CallState(value["state"]),
         revision=value["revision"],
         written_revision=value["written_revision"],
+        attribution=_attribution(value, "written"),
         due_at=value["due_at"],
         attempts=value["attempts"],
         doubt=_doubt(value),
@@ -266,7 +278,13 @@ def _doubt(value: dict[str, Any]) -> Doubt | None:
         target=target,
         lead_uid=value["intent_lead_uid"],
         todo=_of_json(value["intent_todo"], Todo),
+        attribution=_attribution(value, "intent"),
     )
+
+
+def _attribution(value: dict[str, Any], what: str) -> Attribution | None:
+    user_id = value[f"{what}_user"]
+    return None if user_id is None else Attribution(value[f"{what}_extension"], user_id)
 
 
 def find(connection: sqlite3.Connection, key: CallKey) -> tuple[int, Call] | None:

@@ -103,6 +103,13 @@ class Person(NamedTuple):
     user_id: int = 0
 
 
+class Attribution(NamedTuple):
+    """Whose call Kommo is told that it is, and by which extension he was found."""
+
+    extension: str
+    user_id: int
+
+
 class Outcome(NamedTuple):
     """How a call ended: `duration` is talk, in seconds, 0 when nobody answered."""
 
@@ -246,6 +253,7 @@ class Doubt:
     Kommo was last searched for its effect, None: never. Both Unix seconds. `revision` is what it carried;
     `target` the entity it was sent to, None where Kommo chooses it, and `lead_uid` the incoming lead that
     the target is; `todo` the task that was to be made, for the result may want another by now.
+    `attribution` is whose call it said that it is, None: nobody's.
     """
 
     intent: Intent
@@ -255,6 +263,7 @@ class Doubt:
     target: EntityRef | None = None
     lead_uid: str | None = None
     todo: Todo | None = None
+    attribution: Attribution | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +285,7 @@ class Call:
 
     Worked, by the holder of the lease: `entry`; `leaving`, the entry that it replaces and that has not been
     cleared away yet; `task_id`, the manager's task; `written_revision`, what the entry carries;
+    `attribution`, whose call it says that it is, None: nobody's;
     `shaky_until`, until when Kommo may still carry out an amendment whose answer is not on disk; `due_at`,
     when the call is to be looked at next, None: never by itself; `doubt`; `nobody_at`, when Kommo last said
     that nobody has the number, and `asked`, how often; `declined`, that a person declined the incoming lead
@@ -301,6 +311,7 @@ class Call:
     state: CallState = CallState.PENDING
     revision: int = 1
     written_revision: int = 0
+    attribution: Attribution | None = None
     due_at: float | None = None
     attempts: int = 0
     doubt: Doubt | None = None

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from calllogd.domain.call import Call
+from calllogd.domain.call import Attribution, Call
+
+MAPPED_FOR_S = 30 * 86_400.0
+"""How old a call may be that gets its user when somebody is given its extension."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,3 +25,19 @@ def user_of(call: Call, extensions: Mapping[str, int]) -> int | None:
     if person is None:
         return None
     return person.user_id or extensions.get(person.extension)
+
+
+def attribution_of(call: Call, extensions: Mapping[str, int]) -> Attribution | None:
+    """Return whose call Kommo is to be told that it is, None: nobody's.
+
+    What Kommo was told stays, as long as the call names the same extension: a table that changes later
+    tells whose telephone it is now, not who spoke then.
+    """
+    person = call.known.person
+    if person is None:
+        return None
+    told = call.attribution
+    if told is not None and told.extension == person.extension and not person.user_id:
+        return told
+    user_id = user_of(call, extensions)
+    return None if user_id is None else Attribution(person.extension, user_id)

@@ -7,7 +7,16 @@ from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
-from calllogd.domain.call import Call, CallKey, EntityRef, EntityType, Entry, IncomingLead, LeadState
+from calllogd.domain.call import (
+    Attribution,
+    Call,
+    CallKey,
+    EntityRef,
+    EntityType,
+    Entry,
+    IncomingLead,
+    LeadState,
+)
 from calllogd.domain.phone import tail
 from calllogd.domain.user import User
 from calllogd.errors import (
@@ -62,6 +71,10 @@ class KommoAccount:
             if len(found) < PAGE:
                 break
         return users
+
+    def attribution(self, call: Call) -> Attribution | None:
+        """Return whose call Kommo would now be told that it is, None: nobody's."""
+        return self._words.attribution(call)
 
     async def readable(self, path: str) -> None:
         """Return if the account's token may read a list; raises a KommoError."""
@@ -322,6 +335,12 @@ class Kommo:
     async def close(self) -> None:
         """Let go of all connections."""
         await asyncio.gather(*(account.close() for account in self._accounts.values()))
+
+    def attribution(self, call: Call) -> Attribution | None:
+        """Return whose call Kommo would now be told that it is, None: nobody's."""
+        account = self._accounts.get(call.key.account_id)
+        # Nothing is sent for an account that is not there, so nothing is told either.
+        return None if account is None else account.attribution(call)
 
     async def log_call(self, call: Call, before: Before) -> Answer:
         """Create the call where Kommo's own algorithm puts it."""

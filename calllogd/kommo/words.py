@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from calllogd.domain.call import (
+    Attribution,
     Call,
     CallKey,
     CallStatus,
@@ -14,6 +15,7 @@ from calllogd.domain.call import (
     RecordingState,
 )
 from calllogd.domain.phone import normalised
+from calllogd.domain.user import attribution_of
 
 _PLURAL = {
     "lead": EntityType.LEADS,
@@ -167,6 +169,10 @@ class Words:
             },
         }
 
+    def attribution(self, call: Call) -> Attribution | None:
+        """Return whose call all of these say that it is, None: nobody's."""
+        return attribution_of(call, self._extensions)
+
     def phone(self, call: Call) -> str:
         """Return the client's number as Kommo gets it."""
         return normalised(call.known.phone or "", self._region) or "withheld"
@@ -176,11 +182,8 @@ class Words:
         return self._link(call.key) if call.recording.state is RecordingState.READY else None
 
     def _user_id(self, call: Call) -> int | None:
-        """Return the Kommo user of the call: as the VoIP service names him, else by his extension."""
-        person = call.known.person
-        if person is None:
-            return None
-        return person.user_id or self._extensions.get(person.extension)
+        whose = self.attribution(call)
+        return None if whose is None else whose.user_id
 
 
 def call_status(call: Call) -> int | None:

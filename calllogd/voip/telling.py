@@ -6,7 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from calllogd.domain.call import Call, CallState, Direction, EntityType, Entry, RecordingState, Result
-from calllogd.ports import JournalLine, Standing, Totals
+from calllogd.ports import JournalLine, Standing, Totals, Unmapped
+
+UNMAPPED_MOST = 20
+"""Extensions that nobody has are told up to this many, those of the most calls."""
 
 _KINDS = {
     EntityType.LEADS: "lead",
@@ -38,6 +41,7 @@ _STEPS = {
     "leave": "cleared the old entry away",
     "look_up": "searched Kommo for what a lost request may have made",
     "amend": "wrote what had changed into the note",
+    "attribute": "somebody has its extension now",
     "wait": "waits",
     "finish": "finished",
     "retry": "put back by the operator",
@@ -188,13 +192,16 @@ def line_json(line: JournalLine) -> dict[str, Any]:
     }
 
 
-def status_json(totals: Totals, standings: Sequence[Standing], now: float) -> dict[str, Any]:
+def status_json(
+    totals: Totals, standings: Sequence[Standing], unmapped: Sequence[Unmapped], now: float
+) -> dict[str, Any]:
     """Return how everything stands as one JSON object; the keys are fixed, programs rely on them."""
     return {
         "calls": {state.value: totals.states.get(state, 0) for state in CallState},
         "queue": totals.queued,
         "oldest_due_s": oldest_due_s(totals, now),
         "accounts": [standing_json(standing) for standing in standings],
+        "unmapped": [one._asdict() for one in unmapped[:UNMAPPED_MOST]],
     }
 
 

@@ -4,6 +4,7 @@ Source: prometheus.io/docs/instrumenting/exposition_formats, read 2026-11-22.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from aiohttp import web
@@ -11,7 +12,7 @@ from aiohttp import web
 from calllogd import __version__
 from calllogd.domain.call import CallState
 from calllogd.errors import InputRefused
-from calllogd.ports import AccountState, Standing, Totals
+from calllogd.ports import AccountState, Standing, Totals, Unmapped
 from calllogd.voip.telling import oldest_due_s
 from calllogd.web.desk import DESK_KEY
 from calllogd.web.operator_access import ACCESS_KEY, bearer_of, is_near, operators_of
@@ -39,7 +40,8 @@ async def show_metrics(request: web.Request) -> web.Response:
             request.app[ACCESS_KEY].check_token(request, operators, shown)
         now = operators.clock.now()
         totals, standings = await operators.calls.totals(now), await operators.standing()
-    text = exposition(totals, standings, now=now, started_at=request.app[STARTED_KEY])
+        unmapped = await operators.unmapped()
+    text = exposition(totals, standings, unmapped, now=now, started_at=request.app[STARTED_KEY])
     return web.Response(
         body=text.encode(), headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"}
     )
@@ -51,8 +53,17 @@ def add_metrics(app: web.Application) -> None:
     app.router.add_get("/metrics", show_metrics)
 
 
-def exposition(totals: Totals, standings: Sequence[Standing], *, now: float, started_at: float) -> str:
+def exposition(
+    totals: Totals,
+    standings: Sequence[Standing],
+    unmapped: Sequence[Unmapped],
+    *,
+    now: float,
+    started_at: float,
+) -> str:
     """Return the numbers as Prometheus reads them."""
+    strange = Counter(one.account_id for one in unmapped)
+    accounts = sorted({one.account_id for one in standings} | strange.keys())
     families = (
         _family(
             "calllogd_calls",
@@ -79,6 +90,11 @@ def exposition(totals: Totals, standings: Sequence[Standing], *, now: float, sta
                 for one in standings
                 if one.token_until is not None
             ],
+        ),
+        _family(
+            "calllogd_unmapped_extensions",
+            "Extensions that calls of the last 30 days name and no user has.",
+            [({"account": account_id}, strange[account_id]) for account_id in accounts],
         ),
         _family("calllogd_build_info", "The version that runs.", [({"version": __version__}, 1)]),
         _family("process_start_time_seconds", "Unix second in which the daemon began.", [({}, started_at)]),

@@ -13,8 +13,8 @@ from http import HTTPStatus
 from aiohttp import web
 
 from calllogd.domain.call import Call, CallState
-from calllogd.ports import Standing, Totals
-from calllogd.voip.telling import meaning, moment, oldest_due_s, place, told, why
+from calllogd.ports import Standing, Totals, Unmapped
+from calllogd.voip.telling import UNMAPPED_MOST, meaning, moment, oldest_due_s, place, told, why
 
 REFRESH_S = 10
 
@@ -65,7 +65,8 @@ _COLOURS = {"logged": "good", "active": "good", "failed": "bad", "paused": "bad"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """What the status page shows: `failed` and `newest` are calls, the newest first.
+    """What the status page shows: `failed` and `newest` are calls, the newest first; `unmapped` are
+    extensions that nobody has, those of the most calls first.
 
     `csrf` is what forms have to carry, None for whoever has no session and so gets no forms.
     """
@@ -73,6 +74,7 @@ class Overview:
     now: float
     totals: Totals
     standings: Sequence[Standing]
+    unmapped: Sequence[Unmapped]
     failed: Sequence[Call]
     newest: Sequence[Call]
     csrf: str | None
@@ -97,7 +99,7 @@ def status_page(seen: Overview) -> web.Response:
     body = (
         f'<header><h1>calllogd</h1><p class="dim">{escape(moment(seen.now))}, anew every {REFRESH_S} s</p>'
         f"{out}</header>"
-        f"<main>{_states(seen)}{_accounts(seen)}{_failed(seen)}{_newest(seen)}</main>"
+        f"<main>{_states(seen)}{_accounts(seen)}{_unmapped(seen)}{_failed(seen)}{_newest(seen)}</main>"
     )
     refresh = f'<meta http-equiv="refresh" content="{REFRESH_S}">'
     return _page("Status", body, head=refresh)
@@ -130,6 +132,20 @@ def _accounts(seen: Overview) -> str:
     columns = ("State", "Account", "Reason", "Token good until")
     table = _table("Kommo accounts", columns, rows) if rows else "<p>There is none.</p>"
     return f'<section aria-labelledby="accounts"><h2 id="accounts">Accounts</h2>{table}</section>'
+
+
+def _unmapped(seen: Overview) -> str:
+    shown = seen.unmapped[:UNMAPPED_MOST]
+    if not shown:
+        return ""
+    rows = [(_id(one.extension, f"account {one.account_id}"), _number(one.calls)) for one in shown]
+    caption = f"{len(rows)} of {len(seen.unmapped)}, with their calls of the last 30 days"
+    table = _table(caption, ("Extension", "Calls"), rows)
+    return (
+        '<section aria-labelledby="unmapped"><h2 id="unmapped">Extensions that nobody has</h2>'
+        "<p>Calls of the last 30 days get their user when one is given the extension, in the widget or in the"
+        f" configuration.</p>{table}</section>"
+    )
 
 
 def _failed(seen: Overview) -> str:

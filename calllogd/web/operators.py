@@ -130,7 +130,8 @@ async def tell_status(request: web.Request) -> web.Response:
         let_in(request, operators)
         now = operators.clock.now()
         totals = await operators.calls.totals(now)
-        return _answer(status_json(totals, await operators.standing(), now))
+        standings, unmapped = await operators.standing(), await operators.unmapped()
+        return _answer(status_json(totals, standings, unmapped, now))
 
 
 async def list_calls(request: web.Request) -> web.Response:
@@ -184,6 +185,7 @@ async def _overview(operators: OperatorServices, session: Session | None) -> Ove
         now=now,
         totals=await calls.totals(now),
         standings=await operators.standing(),
+        unmapped=await operators.unmapped(),
         failed=await calls.listing(state=CallState.FAILED, limit=SHOWN),
         newest=await calls.listing(limit=SHOWN),
         csrf=None if session is None else sessions.csrf(session),

@@ -11,7 +11,7 @@ from calllogd.kommo.domains import Domains
 from calllogd.kommo.oauth import KommoOAuth
 from calllogd.kommo.users import Users
 from calllogd.kommo.webhook import WebhookSecrets
-from calllogd.ports import Clock, JournalLine, Standing, Totals, VoipCalls
+from calllogd.ports import Clock, JournalLine, Standing, Totals, Unmapped, VoipCalls
 from calllogd.recordings.links import Links
 from calllogd.recordings.store import RecordingStore
 from calllogd.voip.provider import Provider
@@ -133,7 +133,7 @@ class OperatorServices:
 
     `token` is admin.token, None: nobody is let in. `session_key` are 32 bytes that sessions are signed with;
     with another key all end. Which ones were logged out is known to this process alone, so the key should
-    not outlive it. `standing` returns how each account stands.
+    not outlive it. `standing` returns how each account stands, `unmapped` which extensions nobody has.
     """
 
     token: str | None = field(repr=False)
@@ -142,6 +142,7 @@ class OperatorServices:
     metrics_from: Sequence[Network]
     calls: OperatorCalls
     standing: Callable[[], Awaitable[Sequence[Standing]]]
+    unmapped: Callable[[], Awaitable[Sequence[Unmapped]]]
     clock: Clock
     monotonic: Callable[[], float] = time.monotonic
 

@@ -91,6 +91,40 @@ async def test_status(here: Installation) -> None:
     assert "cannot be logged without help" in told.said
 
 
+async def test_extensions_that_nobody_has(here: Installation) -> None:
+    """Counted and listed; who is given one gets its calls, by the next `--once` too."""
+    daemon = here.daemons[0]
+    await daemon.ready()
+    events = [webhook(f"c{number}", extension="103") for number in range(6)]
+    events += [webhook("other", unknown(1), extension="[b]104[/b]"), webhook("known", extension="101")]
+    await all_of(here.send(event) for event in events)
+    await here.settled(len(events))
+    assert await daemon.stop() == 0
+    assert (await here.run("status", "--json")).json["unmapped"] == [
+        {"account_id": ACCOUNT, "extension": "103", "calls": 6},
+        {"account_id": ACCOUNT, "extension": "[b]104[/b]", "calls": 1},
+    ]
+    told = await here.run("status")
+    assert "Extensions that nobody has" in told.said
+    assert "[b]104[/b]" in told.said
+    checked = await here.run("check")
+    assert checked.code == EX_OK, checked.said
+    assert "nobody has the extension 103 (6 calls), [b]104[/b] (1 calls)" in checked.said
+
+    here.accounts[0]["extensions"] |= {"103": 112, "[b]104[/b]": 111}
+    del here.accounts[0]["extensions"]["102"]
+    here.write()
+    assert (await here.run("--once")).code == EX_OK
+    assert (await here.run("status", "--json")).json["unmapped"] == []
+    assert "Extensions that nobody has" not in (await here.run("status")).said
+    for event in events:
+        (entry,) = here.entries(str(event["call_id"]))
+        expected = 112 if event["extension"] == "103" else 111
+        assert entry.params["call_responsible"] == expected
+    shown = await here.run("show", ACCOUNT, "c1")
+    assert "somebody has its extension now" in shown.said
+
+
 async def test_status_of_work_that_waits(here: Installation) -> None:
     here.kommo.account(ACCOUNT, token="revoked")
     daemon = here.daemons[0]
@@ -117,6 +151,7 @@ async def test_status_before_the_first_call(here: Installation) -> None:
         "queue": 0,
         "oldest_due_s": 0,
         "accounts": [{"id": ACCOUNT, "state": "active", "reason": None}],
+        "unmapped": [],
     }
     assert (await here.run("status")).code == EX_OK
     for words in (["calls"], ["calls", "--json"]):

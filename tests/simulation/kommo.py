@@ -40,9 +40,10 @@ class Content(NamedTuple):
     status: int | None
     text: str
     linked: bool
+    user_id: int | None
 
 
-EMPTY = Content(None, "", 0, None, "moved", linked=False)
+EMPTY = Content(None, "", 0, None, "moved", linked=False, user_id=None)
 """What a note says that the call has been moved from."""
 
 
@@ -220,7 +221,12 @@ class Kommo:
         note = self._note_of(call, entry, now)
         if note is None or not note.stands:
             raise PermanentError("the note is not there")
-        note.content = content_of(call)
+        content = content_of(call)
+        if note.content.user_id not in (None, content.user_id):
+            raise Broken(
+                f"{call.key.call_id} was user {note.content.user_id}'s, and becomes {content.user_id}'s"
+            )
+        note.content = content
         kind, number = note.on
         found = Entry(
             entity_type=kind,
@@ -324,7 +330,10 @@ def derived_status(call: Call) -> int | None:
 
 
 def content_of(call: Call) -> Content:
-    """Return what the note of a call says if all is written into it that is known."""
+    """Return what the note of a call says if all is written into it that is known.
+
+    Whose call it is has been put into its `attribution` by who sends it.
+    """
     known, result = call.known, call.result
     status = None if result is None else result.status
     return Content(
@@ -334,4 +343,5 @@ def content_of(call: Call) -> Content:
         status=derived_status(call) if status is None else status,
         text="" if result is None else result.text,
         linked=call.recording.state is RecordingState.READY,
+        user_id=None if call.attribution is None else call.attribution.user_id,
     )

@@ -5,13 +5,14 @@ database in memory. The same seeds run on both, so that the two cannot drift apa
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar, cast
 
 from calllogd.database.database import Database
 from calllogd.database.group_commit import Together
 from calllogd.database.migrations import migrate
+from calllogd.database.people import LedgerOfPeople
 from calllogd.database.voip_calls import LedgerOfCalls
 from calllogd.domain.call import (
     Call,
@@ -75,6 +76,17 @@ class Ledger(Protocol):
     def probe_paused(self, now: float) -> None: ...
 
     def retry(self, key: CallKey | None, now: float) -> int: ...
+
+    def attribute(
+        self,
+        account_id: int,
+        extensions: Collection[str],
+        *,
+        since: float,
+        now: float,
+        after: int,
+        limit: int,
+    ) -> int | None: ...
 
     def knows(self, uid: str) -> bool:
         """Tell whether an incoming lead is known."""
@@ -242,6 +254,33 @@ class MemoryLedger:
                 row, state=state, doubt=doubt, due_at=now, attempts=0, nobody_at=None, asked=0
             )
         return len(retried)
+
+    def attribute(
+        self,
+        account_id: int,
+        extensions: Collection[str],
+        *,
+        since: float,
+        now: float,
+        after: int,
+        limit: int,
+    ) -> int | None:
+        waiting = sum(
+            row.entry is not None and row.due_at is not None and row.due_at <= now
+            for row in self.rows.values()
+        )
+        room = max(0, limit - waiting)
+        found = [
+            (place, row)
+            for place, row in enumerate(self.rows.values(), 1)
+            if place > after and row.arrived_at >= since and _is_nobodys(row, extensions)
+        ][:room]
+        for _, row in found:
+            if row.written_revision == row.revision:
+                self.rows[row.key] = replace(row, revision=row.revision + 1, due_at=now)
+        if room == 0:
+            return after
+        return found[-1][0] if found else None
 
     def knows(self, uid: str) -> bool:
         return uid in self.leads
@@ -415,6 +454,13 @@ class MemoryLedger:
             self.paused = None
 
 
+def _is_nobodys(row: Call, extensions: Collection[str]) -> bool:
+    person = row.facts.person
+    if row.state is not CallState.LOGGED or row.attribution is not None or person is None:
+        return False
+    return person.user_id == 0 and person.extension != "" and person.extension in extensions
+
+
 def _told(call: Call) -> tuple[object, ...]:
     return call.facts, call.widget, call.result, call.recording, call.appeared_at, call.revision
 
@@ -506,6 +552,21 @@ class SqliteLedger:
 
     def retry(self, key: CallKey | None, now: float) -> int:
         return at_once(self._calls.retry(key, now))
+
+    def attribute(
+        self,
+        account_id: int,
+        extensions: Collection[str],
+        *,
+        since: float,
+        now: float,
+        after: int,
+        limit: int,
+    ) -> int | None:
+        people = LedgerOfPeople(cast(Database, self._database))
+        return at_once(
+            people.attribute(account_id, extensions, since=since, now=now, after=after, limit=limit)
+        )
 
     def knows(self, uid: str) -> bool:
         leads = self._database.connection.execute("SELECT 1 FROM incoming_leads WHERE uid = ?", (uid,))

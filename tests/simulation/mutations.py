@@ -1,6 +1,6 @@
 """Deliberate breakages, each of which some seed has to notice."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from unittest import mock
@@ -137,6 +137,20 @@ class _DeafToDeclines(MemoryLedger):
         super()._mark(uid, LeadState.OPEN if state is LeadState.DECLINED else state, known_at)
 
 
+class _NobodyForEver(MemoryLedger):
+    def attribute(
+        self,
+        account_id: int,
+        extensions: Collection[str],
+        *,
+        since: float,
+        now: float,
+        after: int,
+        limit: int,
+    ) -> int | None:
+        return None
+
+
 async def _no_intent(self: AddCallUseCase, call: Call, creation: Creation) -> Call:
     return call
 
@@ -177,6 +191,7 @@ MUTATIONS = (
     Mutation(name="the holder overwrites what was reported", ledger=_HolderWins),
     Mutation(name="an incoming lead is closed while others stand on it", ledger=_ClosesAll),
     Mutation(name="nobody hears of declined incoming leads", ledger=_DeafToDeclines),
+    Mutation(name="nobody's calls stay nobody's", ledger=_NobodyForEver),
     Mutation(name="no intent on disk", methods=(("_intend", _no_intent),)),
     Mutation(name="no answer means not done", methods=(("_not_created", _sure),)),
     Mutation(name="no answer means no task", methods=(("_not_created", _sure_of_tasks),)),

@@ -7,11 +7,13 @@ comes either before or after it.
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Protocol, TypeVar
 
-from calllogd.domain.call import Call, CallKey, EntityRef, Entry, IncomingLead, LeadState
+from calllogd.domain.call import Attribution, Call, CallKey, EntityRef, Entry, IncomingLead, LeadState
 from calllogd.domain.plan import Policy
+from calllogd.domain.user import attribution_of
 from calllogd.errors import (
     AccountPaused,
     KommoError,
@@ -48,6 +50,8 @@ class Scene(Protocol):
     files: set[CallKey]
     refused: set[CallKey]
     """Calls of which Kommo has refused something."""
+    table: dict[str, int]
+    """Which user has which extension now."""
     healed: bool
 
     @property
@@ -190,16 +194,24 @@ class Files:
 
 
 class KommoOnTheLine:
-    """Kommo as a process reaches it."""
+    """Kommo as a process reaches it, which knows the table of extensions as it was when it was built."""
 
     def __init__(self, scene: Scene, process: int) -> None:
         self._scene = scene
         self._process = process
+        self._table = dict(scene.table)
+
+    def attribution(self, call: Call) -> Attribution | None:
+        return attribution_of(call, self._table)
+
+    def _whose(self, call: Call) -> Call:
+        """Return a call as it is told to Kommo."""
+        return replace(call, attribution=self.attribution(call))
 
     async def log_call(self, call: Call, before: Before) -> Answer:
         kommo = self._scene.kommo
         return await self._create(
-            "log_call", call, before, lambda now, shows_at: kommo.log_call(call, now, shows_at)
+            "log_call", call, before, lambda now, shows_at: kommo.log_call(self._whose(call), now, shows_at)
         )
 
     async def log_calls(self, calls: Sequence[Call], before: Before) -> Mapping[CallKey, Answer | KommoError]:
@@ -211,13 +223,13 @@ class KommoOnTheLine:
                 fate = self._fate()
                 if fate not in ("unanswered", "gone"):
                     try:
-                        became[call.key] = scene.kommo.log_call(call, now, shows_at)
+                        became[call.key] = scene.kommo.log_call(self._whose(call), now, shows_at)
                     except KommoError as error:
                         became[call.key] = error
                     continue
                 if fate == "unanswered":
                     with suppress(KommoError):
-                        scene.kommo.log_call(call, now, shows_at)
+                        scene.kommo.log_call(self._whose(call), now, shows_at)
                 became[call.key] = OutcomeUnknown("Kommo's answer does not mention the call")
             return became
 
@@ -229,7 +241,7 @@ class KommoOnTheLine:
             "create_incoming_lead",
             call,
             before,
-            lambda now, shows_at: kommo.create_incoming_lead(call, now, shows_at),
+            lambda now, shows_at: kommo.create_incoming_lead(self._whose(call), now, shows_at),
         )
 
     async def add_note(self, call: Call, on: EntityRef, before: Before) -> Answer:
@@ -237,7 +249,7 @@ class KommoOnTheLine:
             self._scene.refused.add(call.key)
         kommo = self._scene.kommo
         return await self._create(
-            "add_note", call, before, lambda now, shows_at: kommo.add_note(call, on, shows_at)
+            "add_note", call, before, lambda now, shows_at: kommo.add_note(self._whose(call), on, shows_at)
         )
 
     async def add_task(self, call: Call, on: EntityRef, before: Before) -> Answer:
@@ -256,7 +268,8 @@ class KommoOnTheLine:
         return await self._ask("find_task", call, lambda now: self._scene.kommo.find_task(call, on, now))
 
     async def amend(self, call: Call, before: Before) -> Answer:
-        return await self._ask("amend", call, lambda now: self._scene.kommo.amend(call, now), before)
+        whose = self._whose(call)
+        return await self._ask("amend", call, lambda now: self._scene.kommo.amend(whose, now), before)
 
     async def neutralise(self, call: Call, left: Entry) -> Answer:
         return await self._ask("neutralise", call, lambda now: self._scene.kommo.neutralise(call, left, now))

@@ -20,7 +20,7 @@ def broken(world: World) -> list[str]:
         if call is None:
             found.append(f"P2: {script.key.call_id} is not in the ledger")
             continue
-        rules = (_kept, _final, _one_entry, _right_place, _content, _task, _recording)
+        rules = (_kept, _final, _one_entry, _right_place, _content, _person, _task, _recording)
         found += [f"{script.key.call_id}: {words}" for rule in rules for words in rule(world, script, call)]
     return found
 
@@ -145,6 +145,16 @@ def _content(world: World, script: CallScript, call: Call) -> Iterator[str]:
     for note in world.kommo.standing(script.key):
         if note.content != content_of(call):
             yield f"P1: the entry says {note.content} instead of {content_of(call)}"
+
+
+def _person(world: World, script: CallScript, call: Call) -> Iterator[str]:
+    """A call that stands in Kommo is its user's, whenever he was given the extension."""
+    if call.state is not CallState.LOGGED or call.known.person is None:
+        return
+    users: set[int | None] = {user_id for _, user_id in world.story.mapped}
+    for note in world.kommo.standing(script.key):
+        if note.content.user_id not in (users or {None}):
+            yield f"it is user {note.content.user_id}'s instead of {users}'s"
 
 
 def _task(world: World, script: CallScript, call: Call) -> Iterator[str]:

@@ -28,6 +28,7 @@ from tests.simulation.kommo import NOWHERE, REGION
 ACCOUNT = 31337
 START = 1_760_000_000.0
 HOUR = 3600.0
+EXTENSION = "101"
 
 BLOCKED = "+61 2 5550 0199"
 LEFT_OUT = ("anonymous", "101", "sip:102@pbx", "02 5550 0199")
@@ -99,6 +100,8 @@ class Story:
     note_on_contact: bool = False
     bin_refuses: bool = True
     heals_at: float = START
+    mapped: tuple[tuple[float, int], ...] = ()
+    """When which user is given the extension that calls name."""
 
     @property
     def has_people(self) -> bool:
@@ -145,7 +148,8 @@ def draw(seed: int) -> Story:
         bin_refuses=rng.random() < 0.7,
         heals_at=ends_at + rng.random() * HOUR,
     )
-    return _troubled(rng, _peopled(rng, story, numbers, ends_at), ends_at)
+    story = _troubled(rng, _peopled(rng, story, numbers, ends_at), ends_at)
+    return replace(story, mapped=_mapped(Random(-seed - 1), ends_at))  # noqa: S311  likewise
 
 
 def plain(story: Story) -> Story:
@@ -166,6 +170,14 @@ def plain(story: Story) -> Story:
         calls=tuple(calls),
         holders=story.holders,
     )
+
+
+def _mapped(rng: Random, ends_at: float) -> tuple[tuple[float, int], ...]:
+    """Return when somebody is given the extension, if at all; sometimes it is another's later."""
+    ats = sorted(
+        START - 120 + rng.random() * (ends_at - START + rng.choice((10.0, 120.0, HOUR))) for _ in "12"
+    )
+    return tuple(zip(ats[: rng.choice((0, 1, 1, 2))], (111, 112), strict=False))
 
 
 def _troubled(rng: Random, story: Story, ends_at: float) -> Story:
@@ -324,7 +336,7 @@ def _outside(rng: Random, numbers: list[str]) -> str:
 
 
 def _person(rng: Random, weight: int) -> Person | None:
-    return Person(weight, "101") if rng.random() < 0.3 else None
+    return Person(weight, EXTENSION) if rng.random() < 0.3 else None
 
 
 def _late(rng: Random) -> float:

@@ -7,6 +7,7 @@ from random import Random
 from calllogd.domain.call import CallKey, CallState, LeadState, Recording, RecordingState
 from calllogd.domain.merge import CallEvent
 from calllogd.domain.plan import Policy
+from calllogd.domain.user import MAPPED_FOR_S
 from calllogd.errors import LeaseLost, StorageError
 from calllogd.ports import Message
 from calllogd.voip.task.add_call import AddCallTask
@@ -15,7 +16,16 @@ from tests.simulation.kommo import Broken, Kommo, Unsorted
 from tests.simulation.ledger import Ledger, MemoryLedger
 from tests.simulation.loop import Loop, pause
 from tests.simulation.ports import Calls, Files, KommoOnTheLine, SceneClock, hop
-from tests.simulation.story import ACCOUNT, START, CallScript, Delivery, Newcomer, Story, at_home
+from tests.simulation.story import (
+    ACCOUNT,
+    EXTENSION,
+    START,
+    CallScript,
+    Delivery,
+    Newcomer,
+    Story,
+    at_home,
+)
 
 BATCH = 50
 
@@ -35,6 +45,7 @@ class World:
         self.files: set[CallKey] = set()
         self.accepted: dict[CallKey, list[CallEvent]] = {call.key: [] for call in story.calls}
         self.refused: set[CallKey] = set()
+        self.table: dict[str, int] = {}
         self.healed = False
         self.lines: list[str] | None = [] if telling else None
         self._scripts = {call.key: call for call in story.calls}
@@ -60,6 +71,8 @@ class World:
     def play(self) -> None:
         """Let everything happen until nothing is due any more; in the end what failed is tried once again."""
         self._run()
+        self._attribute()
+        self._run()
         for script in self.story.calls:
             call = self.ledger.get(script.key)
             if call is not None and call.state is CallState.FAILED and script.key not in self.refused:
@@ -69,6 +82,8 @@ class World:
         self.tell("operator", "retry", "whatever has failed")
         if self.ledger.retry(None, self.loop.now):
             self._run()
+        self._attribute()
+        self._run()
         self._sweep()
 
     def _run(self) -> None:
@@ -97,6 +112,8 @@ class World:
             self.loop.at(newcomer.at, partial(self._come, newcomer))
         for at, key in story.retries:
             self.loop.at(at, partial(self._retry, key))
+        for at, user_id in story.mapped:
+            self.loop.at(at, partial(self._map, user_id))
         self.loop.at(story.heals_at, self._heal)
 
     def _sweep(self) -> None:
@@ -116,6 +133,33 @@ class World:
             timing=Timing(request=self.story.request_s),
             jitter=self.loop.rng.random,
         )
+
+    def _map(self, user_id: int) -> None:
+        """Give the extension to a user; each process is built anew a while later."""
+        self.tell("person", "gives", EXTENSION, "to user", user_id)
+        self.table[EXTENSION] = user_id
+        for process in range(len(self._up)):
+            self.loop.after(3 * self.loop.rng.random(), partial(self._build, process))
+
+    def _build(self, process: int) -> None:
+        """Build a process anew: it works with the table as it is now, and looks for calls that are nobody's.
+
+        What it is at goes on with the table before, which is worse than in a daemon.
+        """
+        if self._up[process]:
+            self._use_cases[process] = self._use_case(process)
+            self._attribute()
+
+    def _attribute(self) -> None:
+        place, now = 0, self.loop.now
+        while True:
+            reached = self.ledger.attribute(
+                ACCOUNT, list(self.table), since=now - MAPPED_FOR_S, now=now, after=place, limit=2
+            )
+            if reached in (None, place):
+                break
+            self.tell("a process", "attributes calls up to", reached)
+            place = reached
 
     def _wake(self, due_at: float) -> bool:
         """Let an idle worker take what is due; now and then two at once."""
@@ -168,6 +212,7 @@ class World:
         self._up[process] = True
         self._idle[process] = self.story.workers[process]
         self.ledger.probe_paused(self.loop.now)
+        self._build(process)
 
     def _heal(self) -> None:
         self.tell("world", "heals")

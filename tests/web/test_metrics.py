@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from calllogd import __version__
 from calllogd.database.database import Database
 from calllogd.database.voip_calls import LedgerOfCalls
-from calllogd.domain.call import CallState
+from calllogd.domain.call import CallState, Person
 from calllogd.ports import AccountState, Standing, Totals
 from calllogd.web.metrics import _family, exposition
 from tests.fakes import ACCOUNT, START, ManualClock
@@ -77,6 +77,17 @@ async def test_the_numbers(office: Office) -> None:
     assert 'calllogd_account_token_seconds{account="4711"}' not in samples
     assert samples[f'calllogd_build_info{{version="{__version__}"}}'] == 1
     assert samples["process_start_time_seconds"] > START
+
+
+async def test_extensions_that_nobody_has_are_counted(office: Office) -> None:
+    office.extensions = {ACCOUNT: {"101": 111}}
+    for place, extension in enumerate(("101", "102", "102", "103")):
+        await office.add(f"c{place}", CallState.LOGGED, person=Person(3, extension))
+    await office.add("stranger", CallState.LOGGED, account_id=4242, person=Person(3, "101"))
+    samples = read(await (await office.get("/metrics")).text())
+    assert samples[f'calllogd_unmapped_extensions{{account="{ACCOUNT}"}}'] == 2
+    assert samples['calllogd_unmapped_extensions{account="4711"}'] == 0
+    assert samples['calllogd_unmapped_extensions{account="4242"}'] == 1
 
 
 async def test_of_an_empty_ledger(office: Office) -> None:
@@ -190,7 +201,7 @@ def test_prometheus_can_read_it(
     states: dict[CallState, int], oldest: float | None, standings: list[Standing]
 ) -> None:
     totals = Totals(states=states, oldest_due_at=oldest)
-    samples = read(exposition(totals, standings, now=START, started_at=START))
+    samples = read(exposition(totals, standings, (), now=START, started_at=START))
     assert sum(value for name, value in samples.items() if name.startswith("calllogd_calls")) == sum(
         states.values()
     )

@@ -118,7 +118,28 @@ async def test_status_is_that_of_the_command(office: Office) -> None:
             {"id": ACCOUNT, "state": "active", "reason": None},
             {"id": 4711, "state": "paused", "reason": "the access token is wrong"},
         ],
+        "unmapped": [],
     }
+
+
+async def test_extensions_that_nobody_has_are_told(office: Office) -> None:
+    office.extensions = {ACCOUNT: {"101": 111}}
+    strange = '<b>"7"</b>'
+    for number in range(3):
+        await office.add(f"s{number}", CallState.LOGGED, person=Person(3, strange))
+    await office.add("c1", CallState.LOGGED, person=Person(3, "101"))
+    for number in range(25):
+        await office.add(f"x{number}", CallState.LOGGED, person=Person(3, f"9{number:02}"))
+    told = (await (await office.get("/api/v1/status", **BEARER)).json())["unmapped"]
+    assert len(told) == 20, "the most frequent ones"
+    assert told[0] == {"account_id": ACCOUNT, "extension": strange, "calls": 3}
+    page = await page_of(await office.get("/", Cookie=await office.session()))
+    assert "Extensions that nobody has" in page.text
+    assert "20 of 26" in page.text
+    assert strange in page.text, "escaped, it is a text"
+    office.extensions = {ACCOUNT: {strange: 111, **{f"9{number:02}": number for number in range(25)}}}
+    page = await page_of(await office.get("/", Cookie=await office.session()))
+    assert "20 of" not in page.text
 
 
 async def test_calls_are_those_of_the_command(office: Office) -> None:

@@ -48,6 +48,9 @@ CREATE TABLE calls (
                          'logged', 'expired', 'ignored', 'failed')),
     revision INTEGER NOT NULL DEFAULT 1,
     written_revision INTEGER NOT NULL DEFAULT 0,
+    -- whose call the entry says that it is, and by which extension; null: nobody's
+    written_extension TEXT,
+    written_user INTEGER,
     due_at REAL,
     attempts INTEGER NOT NULL DEFAULT 0,
     nobody_at REAL,
@@ -62,6 +65,8 @@ CREATE TABLE calls (
     intent_id INTEGER,
     intent_lead_uid TEXT,
     intent_todo TEXT CHECK (intent_todo IS NULL OR json_valid(intent_todo)),
+    intent_extension TEXT,
+    intent_user INTEGER,
     looked_at REAL,
     -- the worker that holds the call
     lease TEXT,
@@ -72,6 +77,8 @@ CREATE TABLE calls (
     CHECK ((intent IS NULL) = (intent_over_at IS NULL)),
     CHECK ((intent IS NULL) = (intent_revision IS NULL)),
     CHECK ((intent_type IS NULL) = (intent_id IS NULL)),
+    CHECK ((written_user IS NULL) = (written_extension IS NULL)),
+    CHECK ((intent_user IS NULL) = (intent_extension IS NULL)),
     CHECK ((lease IS NULL) = (lease_until IS NULL)),
     CHECK (state <> 'logged' OR entity_id IS NOT NULL)
 ) STRICT;
@@ -94,6 +101,11 @@ CREATE INDEX calls_open ON calls (
     CASE WHEN person_weight IS NULL THEN widget ->> '$.facts.person[2]' WHEN user_id > 0 THEN user_id ELSE extension END,
     arrived_at
 ) WHERE result IS NULL AND (number IS NOT NULL OR state <> 'pending');
+-- Calls that name an extension and are nobody's in Kommo, but for those that policy leaves out. Accepting does not write
+-- here, and neither does working on the usual call: it is pending until it stands in Kommo with its user. The last columns
+-- are there for rows not to be read.
+CREATE INDEX calls_of_nobody ON calls (account_id, extension, arrived_at, state, written_user, user_id)
+WHERE written_user IS NULL AND extension <> '' AND user_id = 0 AND state <> 'pending' AND state <> 'ignored';
 
 -- What is known of the incoming leads that calls were made into, by the last ten digits of their number.
 CREATE TABLE incoming_leads (

@@ -236,6 +236,7 @@ class AddCallUseCase:
             target=creation.target,
             lead_uid=creation.lead_uid,
             todo=creation.todo,
+            attribution=self._crm.attribution(call),
         )
         return replace(call, doubt=doubt)
 
@@ -255,7 +256,7 @@ class AddCallUseCase:
         if creation.intent is Intent.ADD_TASK:
             return await self._tasked(call, answer)
         made = _without_result(call, creation.intent, revision)
-        return await self._entered(call, answer, made, creation.intent.value, creation.reason)
+        return await self._entered(_told_whose(call), answer, made, creation.intent.value, creation.reason)
 
     async def _tasked(self, call: Call, answer: Answer) -> Call | None:
         """Record the manager's task."""
@@ -323,7 +324,8 @@ class AddCallUseCase:
             if isinstance(answer, KommoError):
                 left.append(await self._not_created(call, Intent.LOG_CALL, answer))
                 continue
-            logged, note = self._with_entry(call, answer, as_sent.revision, Intent.LOG_CALL.value)
+            told = _told_whose(call)
+            logged, note = self._with_entry(told, answer, as_sent.revision, Intent.LOG_CALL.value)
             match plan(logged, self._clock.now(), self._policy):
                 case Finish(state):
                     done.append((replace(logged, state=state, due_at=None), note))
@@ -384,7 +386,7 @@ class AddCallUseCase:
             return await self._tasked(call, answer)
         if answer.entry is not None and doubt.intent is not Intent.ADD_TASK:
             made = _without_result(call, doubt.intent, doubt.revision)
-            return await self._entered(call, answer, made, "look_up")
+            return await self._entered(_told_whose(call), answer, made, "look_up")
         note = Note(what="look_up", outcome="not in Kommo", request_id=answer.request_id, answered=True)
         looked = replace(doubt, looked_at=began_at)
         if is_settled(looked, self._policy):
@@ -439,12 +441,13 @@ class AddCallUseCase:
 
     async def _amend(self, call: Call) -> Call | None:
         """Write what has become known since into the entry's note."""
-        held = call
+        held, whose = call, self._crm.attribution(call)
 
         async def hold_on() -> None:
             nonlocal held
-            over_at = self._clock.now() + self._timing.lease
-            held = await self._hold_on(replace(call, shaky_until=over_at + self._policy.doubt_wait))
+            shaky_until = self._clock.now() + self._timing.lease + self._policy.doubt_wait
+            # On disk before Kommo is told: a table that changes before the answer is there must not win.
+            held = await self._hold_on(replace(call, shaky_until=shaky_until, attribution=whose))
 
         try:
             answer = await self._crm.amend(call, hold_on)
@@ -584,6 +587,11 @@ class AddCallUseCase:
 
     async def _give_back(self, call: Call, note: Note | None) -> Call | None:
         return await self._calls.release(call, self._clock.now(), note)
+
+
+def _told_whose(call: Call) -> Call:
+    """Return a call whose doubtful request was carried out, with whose call that said that it is."""
+    return call if call.doubt is None else replace(call, attribution=call.doubt.attribution)
 
 
 def _without_result(call: Call, intent: Intent, revision: int) -> int:
