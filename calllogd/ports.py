@@ -161,6 +161,15 @@ class NobodysCalls(Protocol):
         ...
 
 
+class FilePlace(NamedTuple):
+    """How far a file has been read: the digest `head` of its first `head_bytes` tells it from others."""
+
+    inode: int
+    offset: int
+    head_bytes: int
+    head: bytes
+
+
 class Clock(Protocol):
     """The time."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from calllogd.config.values import (
     bearer,
+    called_address,
     choice,
     database,
     domains,
@@ -230,7 +231,7 @@ ACCOUNT: Mapping[str, Setting] = {
 
 SERVICE: Mapping[str, Setting] = {
     "url": Setting(
-        web_address,
+        called_address,
         None,
         "address as it is entered at the service, if a proxy in front makes another of it",
         show='"https://calls.example.com/hooks"',

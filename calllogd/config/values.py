@@ -80,7 +80,15 @@ def listen(value: Any) -> tuple[str, int]:
 
 
 def web_address(value: Any) -> str:
-    """Return an address under which something is reached by HTTP, without a slash at the end."""
+    """Return an address under which something is reached by HTTPS, without a slash at the end."""
+    address = called_address(value)
+    if address.startswith("http:") and not _is_loopback(urlsplit(address).hostname or ""):
+        raise ValueError("an https address; plain http only for a loopback address")
+    return address
+
+
+def called_address(value: Any) -> str:
+    """Return an address under which others reach us, with or without TLS, without a slash at the end."""
     example = "a web address, such as https://calls.example.com"
     address = text(value)
     try:
@@ -92,8 +100,6 @@ def web_address(value: Any) -> str:
         raise ValueError(example)
     if parts.scheme not in ("https", "http") or parts.username or parts.query or parts.fragment:
         raise ValueError(example)
-    if parts.scheme == "http" and not _is_loopback(host):
-        raise ValueError("an https address; plain http only for a loopback address")
     return address.rstrip("/")
 
 

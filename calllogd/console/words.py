@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,10 +13,13 @@ __all__ = ["PIPE_WIDTH", "out", "out_json", "place", "table"]
 
 PIPE_WIDTH = 160
 
+# VoIP services put anything into their names and ids.
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+
 
 def out(text: str) -> None:
-    """Print a line."""
-    sys.stdout.write(text + "\n")
+    """Print a line; what would move the cursor or change a terminal's colours is shown as what it is."""
+    sys.stdout.write(_CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text) + "\n")
 
 
 def out_json(value: Any) -> None:
@@ -35,7 +39,7 @@ def table(
     for column in columns:
         printed.add_column(column, overflow="fold")
     for row in rows:
-        cells = [escape(str(cell)) for cell in row]
+        cells = [escape(_CONTROL.sub("�", str(cell))) for cell in row]
         printed.add_row(*cells, style=styles.get(str(row[0])))
     # A pipe has no width; a narrow default would tear the columns apart for whoever greps them.
     known = sys.stdout.isatty() or "COLUMNS" in os.environ

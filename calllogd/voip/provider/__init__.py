@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from calllogd.config import Setting
 from calllogd.domain.merge import CallEvent
 from calllogd.errors import InputRefused
-from calllogd.voip.proof import BearerToken
+from calllogd.voip.proof import TOKEN, BearerToken
 from calllogd.voip.webhook import Reply, Webhook
 
 
@@ -71,6 +71,15 @@ class Provider(Protocol):
         ...
 
 
+@runtime_checkable
+class LeavesRecords(Protocol):
+    """A VoIP service that leaves records of its calls in files."""
+
+    def told_of(self, record: bytes, now: float) -> Sequence[Told]:
+        """Return what a record says; raises NotUnderstood."""
+        ...
+
+
 class VoipService:
     """What most VoIP services have in common; the base of theirs."""
 
@@ -109,6 +118,11 @@ class Service:
     methods: frozenset[str] = frozenset({"POST"})
     body_most: int = 64 * 1024
     challenge: str = 'Bearer realm="calllogd"'
+
+    def address(self, url: str, values: Mapping[str, Any]) -> str:
+        """Return the address that is entered at the service: with its token, if that is shown there."""
+        token = values.get("token") if self.settings.get("token") is TOKEN["token"] else None
+        return url if token is None else f"{url}/{token}"
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,1 @@
+"""Files that other programs write, and calllogd reads while they grow."""
