@@ -162,7 +162,8 @@ def _was_answered(leg: Leg) -> bool:
 
 
 def _has_ended(leg: Leg) -> bool:
-    return leg.ended_at is not None or leg.status is not None
+    # That a machine has answered is known long before it is left.
+    return leg.ended_at is not None or leg.status not in (None, CallStatus.VOICEMAIL)
 
 
 def _ended_at(leg: Leg) -> float:

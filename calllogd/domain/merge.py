@@ -58,12 +58,11 @@ def fold(call: Call | None, event: CallEvent, now: float) -> Call:
     is to be done about them is for `plan` to say.
     """
     if call is None:
-        legs = merge_legs((), event.legs)
         return Call(
             key=event.key,
-            facts=assemble(legs) if legs else event.facts,
-            legs=legs,
-            heard_at=now if legs else None,
+            facts=first_facts(event),
+            legs=merge_legs((), event.legs),
+            heard_at=now if event.legs else None,
             widget=event.widget,
             result=event.result,
             recording=event.recording,
@@ -84,6 +83,11 @@ def fold(call: Call | None, event: CallEvent, now: float) -> Call:
     heard_at = call.heard_at if legs == call.legs else now
     news = content(folded) != content(call)
     return replace(folded, revision=call.revision + news, due_at=now, heard_at=heard_at)
+
+
+def first_facts(event: CallEvent) -> Facts:
+    """Return the facts of a call of which an event is the first news."""
+    return assemble(merge_legs((), event.legs)) if event.legs else event.facts
 
 
 def content(call: Call) -> tuple[object, ...]:

@@ -199,6 +199,12 @@ def test_a_call_has_ended_when_the_client_is_gone() -> None:
     assert assemble((CALLER, ringing)).outcome == Outcome(CallStatus.NO_ANSWER, 0)
 
 
+def test_a_mailbox_that_has_answered_is_still_being_talked_to() -> None:
+    mailbox = Leg("a", STAFF, extension="101", answered_at=START, status=CallStatus.VOICEMAIL)
+    assert assemble((mailbox,)).outcome is None
+    assert assemble((mailbox._replace(ended_at=START + 9),)).outcome == Outcome(CallStatus.VOICEMAIL, 9)
+
+
 def test_a_call_of_staff_alone_has_ended_when_all_are_gone() -> None:
     one, other = rang("a", side=STAFF, extension="101"), Leg("b", STAFF, extension="102")
     assert assemble((one, other)).outcome is None
