@@ -21,7 +21,7 @@ from calllogd.domain.call import (
     Side,
     status_weight,
 )
-from calllogd.domain.phone import read
+from calllogd.domain.phone import Kind, read
 
 Text = TypeVar("Text", bound=str)
 Number = TypeVar("Number", bound=float)
@@ -174,10 +174,10 @@ def _start(leg: Leg) -> tuple[float, str]:
     return _LATEST if leg.started_at is None else leg.started_at, leg.id
 
 
-def _clearness(leg: Leg) -> tuple[bool, int, float, str]:
+def _clearness(leg: Leg) -> tuple[bool, bool, float, str]:
     """Order legs by how well they tell the client's number: an extension that was asked back is not it."""
     start, leg_id = _start(leg)
-    return leg.side is Side.CLIENT, _digits(leg.phone), -start, leg_id
+    return leg.side is Side.CLIENT, read(leg.phone or "").kind is Kind.OUTSIDE, -start, leg_id
 
 
 def _importance(leg: Leg) -> tuple[bool, bool, float, str]:

@@ -169,6 +169,17 @@ CALLS = {
         ],
         (OUT, PHONE, "alice", CallStatus.BUSY, 0),
     ),
+    "a caller who is connected to a longer number, and the first of the company's too": (
+        [
+            answered("a", 5, 40, side=STAFF, direction=IN, phone=PHONE, extension="101")._replace(
+                started_at=START
+            ),
+            answered(
+                "b", 45, 100, side=STAFF, direction=OUT, phone="+4915112345678901", extension="102"
+            )._replace(started_at=START + 40),
+        ],
+        (IN, PHONE, "102", CallStatus.ANSWERED, 90),
+    ),
     "a mailbox": (
         [CALLER, answered("a", 20, 50, side=STAFF, extension="101")._replace(status=CallStatus.VOICEMAIL)],
         (IN, PHONE, "101", CallStatus.VOICEMAIL, 30),

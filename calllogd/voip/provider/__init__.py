@@ -38,8 +38,10 @@ class NotUnderstood(Exception):
 class Provider(Protocol):
     """A VoIP service of one account."""
 
-    reply: Reply | None
-    """What a message is answered; None: 202 with what became of its first call, as JSON."""
+    @property
+    def reply(self) -> Reply | None:
+        """What a message is answered; None: 202 with what became of its first call, as JSON."""
+        ...
 
     def handshake(self, webhook: Webhook) -> Reply | None:
         """Return the answer to a request by which the service tries the address; None: it is no such one.
