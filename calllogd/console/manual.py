@@ -54,9 +54,11 @@ def page(values: Mapping[str, str]) -> str:
 
 def _service(name: str, service: Service) -> str:
     """Return the table of a further VoIP service, which is off."""
-    table = _table(f"[accounts.voip.{name}]", name, {**SERVICE, **service.settings}, {})
-    lines = [line if line.startswith("#") or not line else f"# {line}" for line in table.split("\n")]
-    return f"# {service.title}: docs/voip/{name}.md\n" + "\n".join(lines)
+    lines = [f"# {service.title}: docs/voip/{name}.md", f"#[accounts.voip.{name}]"]
+    for key, setting in {**SERVICE, **service.settings}.items():
+        value = '"…"' if setting.default is None and setting.show is None else _shown(setting)
+        lines += [f"# {setting.meaning} [{_standing(setting)}]", f"#{key} = {value}"]
+    return "\n".join([*lines, ""])
 
 
 def _table(heading: str, name: str, settings: Mapping[str, Setting], values: Mapping[str, str]) -> str:
@@ -75,7 +77,7 @@ def _table(heading: str, name: str, settings: Mapping[str, Setting], values: Map
 def _standing(setting: Setting) -> str:
     if setting.default is REQUIRED:
         return "required"
-    return "optional" if setting.default is None else f"default: {_shown(setting)}"
+    return "optional" if setting.default in (None, ()) else f"default: {_shown(setting)}"
 
 
 def _shown(setting: Setting) -> str:

@@ -85,6 +85,11 @@ class KeepsRecordings(Protocol):
 class ListsCalls(Protocol):
     """A VoIP service that can be asked which calls there were."""
 
+    @property
+    def lists_calls(self) -> bool:
+        """Whether what it takes to ask for calls is configured."""
+        ...
+
     def list_calls(
         self, since: float, until: float, now: float
     ) -> Generator[Ask | Sequence[Told], Got | None, None]:

@@ -13,13 +13,16 @@ from calllogd.web.desk import DESK_KEY
 from calllogd.web.services import Services
 from calllogd.web.webhook import webhook_of
 
+SERVICES = services()
+"""Those that have an address; found here, where nobody waits for the files to be read."""
+
 _encode = msgspec.json.Encoder().encode
 
 
 async def receive_event(request: web.Request) -> web.Response:
     """Store an event of a VoIP service; 202, or what the service needs, once it is on disk."""
     name = request.match_info["provider"]
-    service = services().get(name)
+    service = SERVICES.get(name)
     if service is None:
         raise InputRefused("not_found", "there is no such VoIP service")
     if request.method not in service.methods:

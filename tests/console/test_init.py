@@ -125,6 +125,15 @@ def test_the_manual_has_every_setting_and_nothing_else() -> None:
     assert page.keys() == {*SECTIONS, "accounts"}
 
 
+def test_the_manual_has_every_other_voip_service_switched_off() -> None:
+    assert list(tomllib.loads(manual())["accounts"][0]["voip"]) == ["generic"]
+    on = tomllib.loads(re.sub(r"^#(?=[\[a-z])", "", manual(), flags=re.MULTILINE))["accounts"][0]["voip"]
+    assert on.keys() == SERVICES.keys()
+    for name, settings_of_it in SERVICES.items():
+        if name != "generic":
+            assert on[name].keys() == {"url", *settings_of_it}
+
+
 @pytest.mark.parametrize(
     ("name", "key", "setting"), [pytest.param(*row, id=".".join(row[:2])) for row in settings()]
 )

@@ -195,9 +195,7 @@ async def test_a_bad_body_without_a_token_is_told_nothing_of_its_mistakes(client
     assert (await problem_of(answer))["code"] == "unauthorized"
 
 
-@pytest.mark.parametrize(
-    "path", ["/voip", "/voip/generic", f"/voip/nobody/{ACCOUNT}", "/%ff", "/../voip"]
-)
+@pytest.mark.parametrize("path", ["/voip", "/voip/generic", f"/voip/nobody/{ACCOUNT}", "/%ff", "/../voip"])
 async def test_there_is_nothing_at_another_address(client: Client, path: str) -> None:
     answer = await client.post(path, json=ENDED, headers=AUTHORIZED)
     assert (await problem_of(answer))["code"] == "not_found"

@@ -231,6 +231,11 @@ class Telnyx(VoipService):
             raise ErrandFailed("Telnyx's link to the recording is no https address", is_final=True)
         return Ask(url=url)
 
+    @property
+    def lists_calls(self) -> bool:
+        """Whether what it takes to ask for calls is configured."""
+        return self._api_key is not None and self._connection_id is not None
+
     def list_calls(
         self, since: float, until: float, now: float
     ) -> Generator[Ask | Sequence[Told], Got | None, None]:

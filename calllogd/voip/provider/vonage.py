@@ -219,6 +219,11 @@ class Vonage(VoipService):
         yield from ()  # nothing has to be asked before
         return self._ask(reference, now)
 
+    @property
+    def lists_calls(self) -> bool:
+        """Whether what it takes to ask for calls is configured."""
+        return self._application_id is not None and self._private_key is not None
+
     def list_calls(
         self, since: float, until: float, now: float
     ) -> Generator[Ask | Sequence[Told], Got | None, None]:

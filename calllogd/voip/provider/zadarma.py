@@ -163,6 +163,11 @@ class Zadarma(VoipService):
             raise ErrandFailed("Zadarma's answer has no link to the recording")
         return Ask(url=link)
 
+    @property
+    def lists_calls(self) -> bool:
+        """Whether what it takes to ask for calls is configured."""
+        return None not in (self._key, self._secret, self._zone)
+
     def list_calls(
         self, since: float, until: float, now: float
     ) -> Generator[Ask | Sequence[Told], Got | None, None]:
