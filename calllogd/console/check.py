@@ -26,6 +26,7 @@ from calllogd.console.exits import EX_FAILED, EX_OK
 from calllogd.console.ledger import Ledger, ledger
 from calllogd.console.parts import SystemClock, webhook_secrets
 from calllogd.console.words import out
+from calllogd.database.caught_up import LedgerOfCaughtUp
 from calllogd.errors import AccountPaused, CalllogdError, KommoError, TokenRefused
 from calllogd.kommo.answers import plain
 from calllogd.kommo.kommo import KommoAccount
@@ -112,14 +113,26 @@ async def _ledger(settings: Settings, book: Ledger) -> AsyncIterator[Finding]:
             await oauth.close()
     for finding in await _ends(settings, book):
         yield finding
+    async for finding in _voip(book):
+        yield finding
+    for finding in await _unmapped(settings, book):
+        yield finding
+
+
+async def _voip(book: Ledger) -> AsyncIterator[Finding]:
+    """Yield what is wrong with what VoIP services have told."""
+    for trouble in await LedgerOfCaughtUp(book.database).troubles():
+        yield Finding(
+            False,
+            f"account {trouble.account_id}: {trouble.service} cannot be asked for calls that it has not told:"
+            f" {trouble.reason}",
+        )
     for total in await book.unread.totals():
         yield Finding(
             False,
             f"account {total.account_id}: {total.number} message(s) of {total.service} are not understood and"
             f" kept: {total.reason}; mend its settings or update calllogd, then `calllogd replay`",
         )
-    for finding in await _unmapped(settings, book):
-        yield finding
 
 
 def _no_sender(account_id: int) -> str:

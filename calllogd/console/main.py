@@ -11,10 +11,12 @@ from pathlib import Path
 from calllogd import __version__
 from calllogd.config import Settings, load
 from calllogd.console.exits import EX_CONFIG, EX_FAILED, EX_INTERRUPTED, EX_OK
+from calllogd.console.moments import moment
 from calllogd.domain.call import CallState
 from calllogd.errors import CalllogdError, ConfigError
 from calllogd.log import set_up
 from calllogd.voip.provider import service_settings
+from calllogd.voip.simulation import CLIENT, Kind
 
 CONFIG = Path("/etc/calllogd/calllogd.toml")
 
@@ -84,6 +86,18 @@ def _command(name: str) -> Command:
         from calllogd.console.check import check  # noqa: PLC0415
 
         return check
+    if name == "3cx-template":
+        from calllogd.console.template import threecx_template  # noqa: PLC0415
+
+        return threecx_template
+    if name == "simulate":
+        from calllogd.console.simulate import simulate  # noqa: PLC0415
+
+        return simulate
+    if name == "import":
+        from calllogd.console.import_calls import import_calls  # noqa: PLC0415
+
+        return import_calls
     if name == "replay":
         from calllogd.console.replay import replay  # noqa: PLC0415
 
@@ -181,10 +195,16 @@ def _parser() -> argparse.ArgumentParser:
     forget = add("forget", "delete a call's recording: its link goes dead and leaves the note in Kommo")
     forget.add_argument("account", type=int, metavar="ACCOUNT", help="id of the Kommo account")
     forget.add_argument("call_id", metavar="CALL_ID", help="the VoIP service's id of the call")
+    _add_simulate(
+        add("simulate", "post a call to the running daemon as a VoIP service would; Kommo will show it")
+    )
+    _add_import(add("import", "take calls of the past from VoIP services' lists or files; nothing doubles"))
     replay = add("replay", "read again what VoIP services sent and calllogd could not understand")
     replay.add_argument("--account", type=int, metavar="N", help="of one Kommo account")
     replay.add_argument("--service", metavar="NAME", help="of one VoIP service")
     replay.add_argument("--drop", action="store_true", help="drop what is still not understood")
+    template = add("3cx-template", "print the file that is uploaded in 3CX, so that it tells of its calls")
+    template.add_argument("account", type=int, metavar="ACCOUNT", help="id of the Kommo account")
     token = add("voip-token", "print the address and the token to enter at an account's VoIP service")
     token.add_argument("account", type=int, metavar="ACCOUNT", help="id of the Kommo account")
     token.add_argument(
@@ -213,6 +233,45 @@ def _days(text: str) -> float:
     if not 0 <= days <= MOST_DAYS:
         raise argparse.ArgumentTypeError(f"should be 0 to {MOST_DAYS}")
     return days
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("service", metavar="SERVICE", help="the VoIP service, as in [accounts.voip.SERVICE]")
+    parser.add_argument(
+        "--account", type=int, metavar="N", help="the Kommo account, if several have the service"
+    )
+    parser.add_argument(
+        "--kind", type=Kind, choices=list(Kind), default=Kind.INBOUND, help="what happens in it"
+    )
+    parser.add_argument("--phone", default=CLIENT, metavar="P", help=f"the client's number ({CLIENT})")
+    parser.add_argument(
+        "--extensions", default="101,102,103", metavar="E,E,E", help="whose telephones ring (101,102,103)"
+    )
+    parser.add_argument(
+        "--talk", type=_positive, default=63, metavar="SECONDS", help="how long is talked (63)"
+    )
+    parser.add_argument("--recording", metavar="URL", help="address or reference of its recording")
+    parser.add_argument("--twice", action="store_true", help="send each message twice")
+    parser.add_argument("--shuffle", action="store_true", help="send the messages in any order")
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "service", nargs="?", metavar="SERVICE", help="of one VoIP service; else of all that list their calls"
+    )
+    parser.add_argument("--account", type=int, metavar="N", help="of one Kommo account")
+    parser.add_argument(
+        "--since", type=moment, metavar="WHEN", help="from then on: 2026-11-01, or 12h, 7d, 2w ago (1d)"
+    )
+    parser.add_argument("--until", type=moment, metavar="WHEN", help="up to then; else up to now")
+    parser.add_argument(
+        "--file",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="a file that the service left: Asterisk's Master.csv, FreeSWITCH's *.cdr.json; may be repeated",
+    )
+    parser.add_argument("--restart", action="store_true", help="begin anew where an import broke off")
 
 
 def _add_init(parser: argparse.ArgumentParser) -> None:

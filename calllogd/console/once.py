@@ -21,6 +21,9 @@ def once(settings: Settings) -> int:
 async def _once(settings: Settings) -> int:
     async with parts(settings) as built:
         await built.renew_worker.once()
+        await built.cdr_worker.once()
+        await built.error_files_worker.once()
+        await built.catch_up_worker.once()
         rings = await built.calls.last_ring()
         tell = _progress()
         await _drain(built, tell)

@@ -12,10 +12,15 @@ from calllogd.console.accounts import accounts_of, kommo_accounts, oauth_of, pro
 from calllogd.console.ledger import Ledger, ledger
 from calllogd.console.worker.add_call import AddCallWorker
 from calllogd.console.worker.attribute_calls import AttributeCallsWorker
+from calllogd.console.worker.catch_up import CatchUpWorker
+from calllogd.console.worker.error_files import ErrorFilesWorker
 from calllogd.console.worker.fetch_recording import FetchRecordingWorker
+from calllogd.console.worker.follow_cdr import FollowCdrWorker
 from calllogd.console.worker.renew_tokens import RenewTokensWorker
 from calllogd.database.accounts import Directory, LedgerOfAccounts
+from calllogd.database.caught_up import LedgerOfCaughtUp
 from calllogd.database.database import Database
+from calllogd.database.followed import LedgerOfFollowed
 from calllogd.database.intake import QUEUE
 from calllogd.database.keys import LedgerOfKeys
 from calllogd.database.people import LedgerOfPeople
@@ -31,10 +36,12 @@ from calllogd.kommo.webhook import WebhookSecrets
 from calllogd.queue.queue import Queue
 from calllogd.recordings.fetch import FETCH_S, RecordingFetcher
 from calllogd.recordings.links import Links
+from calllogd.recordings.outside import Outside
 from calllogd.recordings.retention import Retention
 from calllogd.recordings.store import RecordingStore
 from calllogd.voip.provider import Provider
 from calllogd.voip.usecase.add_call import AddCallUseCase, Timing
+from calllogd.voip.usecase.catch_up import CatchUpUseCase
 from calllogd.voip.usecase.fetch_recording import FetchRecordingUseCase
 from calllogd.voip.usecase.hear_kommo import HearKommoUseCase
 from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
@@ -77,6 +84,9 @@ class Parts:
     users: Users
     oauth: KommoOAuth | None
     renew_worker: RenewTokensWorker
+    catch_up_worker: CatchUpWorker
+    cdr_worker: FollowCdrWorker
+    error_files_worker: ErrorFilesWorker
     worker: AddCallWorker
     people: LedgerOfPeople
     attribute_worker: AttributeCallsWorker
@@ -116,6 +126,7 @@ async def _built(settings: Settings, book: Ledger, opened: AsyncExitStack, told:
     await book.keys.open()
     directory = await book.accounts.directory()
     accounts = accounts_of(settings, directory)
+    providers = providers_of(accounts, directory)
     writing = book.database.writing
     queue = Queue(settings.database, name=QUEUE, threads=settings.workers, writing=writing)
     with_recordings = LedgerOfRecordings(book.database)
@@ -126,6 +137,9 @@ async def _built(settings: Settings, book: Ledger, opened: AsyncExitStack, told:
     fetcher = RecordingFetcher(store, settings.recordings.allow_private)
     await fetcher.open()
     opened.push_async_callback(fetcher.close)
+    outside = Outside(settings.recordings.allow_private)
+    await outside.open()
+    opened.push_async_callback(outside.close)
     links = Links(await book.keys.own_key("recordings"), settings.http.public_url)
     timing = Timing(request=settings.kommo.timeout)
     oauth = oauth_of(settings, timing, clock)
@@ -186,6 +200,22 @@ async def _built(settings: Settings, book: Ledger, opened: AsyncExitStack, told:
         kommo=kommo,
         users=users,
         oauth=oauth,
+        catch_up_worker=CatchUpWorker(
+            providers=providers,
+            use_case=CatchUpUseCase(calls=calls, asker=outside, clock=clock),
+            caught_up=LedgerOfCaughtUp(book.database),
+            clock=clock,
+        ),
+        cdr_worker=FollowCdrWorker(
+            providers=providers,
+            calls=calls,
+            followed=LedgerOfFollowed(book.database),
+            unread=book.unread,
+            clock=clock,
+        ),
+        error_files_worker=ErrorFilesWorker(
+            providers=providers, calls=calls, unread=book.unread, clock=clock
+        ),
         renew_worker=RenewTokensWorker(
             list(ways.authentications.values()),
             calls=calls,
@@ -214,7 +244,7 @@ async def _built(settings: Settings, book: Ledger, opened: AsyncExitStack, told:
         show_call=ShowCallUseCase(calls=calls),
         hear_kommo=HearKommoUseCase(calls=calls, clock=clock),
         webhook_secrets=await webhook_secrets(book),
-        providers=providers_of(accounts, directory),
+        providers=providers,
     )
 
 

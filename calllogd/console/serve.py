@@ -179,6 +179,9 @@ async def _watch(built: Parts, asked: asyncio.Queue[Asked]) -> Asked:
         asyncio.create_task(built.fetch_worker.run(), name="recordings"),
         asyncio.create_task(built.retention.run(), name="retention"),
         asyncio.create_task(built.attribute_worker.run(), name="extensions"),
+        asyncio.create_task(built.catch_up_worker.run(), name="catching up"),
+        asyncio.create_task(built.cdr_worker.run(), name="CDR files"),
+        asyncio.create_task(built.error_files_worker.run(), name="error files"),
         asyncio.create_task(_tell_watchdog(built), name="watchdog"),
     ]
     waiting = asyncio.create_task(asked.get(), name="signals")

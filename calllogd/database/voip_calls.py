@@ -98,6 +98,26 @@ class LedgerOfCalls:
             raise Overloaded(retry_after_s=1)
         return await self._database.write_together(self._intake, Arrival(message, now))
 
+    async def accept_all(
+        self,
+        messages: Sequence[Message],
+        now: float,
+        also: Callable[[sqlite3.Connection], None] = lambda connection: None,
+    ) -> Sequence[Accepted]:
+        """Accept messages, and do `also`, in one transaction; return what became of each.
+
+        What `also` raises undoes everything.
+        """
+        arrivals = [Arrival(message, now) for message in messages]
+
+        def unit(connection: sqlite3.Connection) -> Sequence[Accepted]:
+            also(connection)
+            return accept(connection, arrivals)
+
+        accepted = await self._database.write(unit)
+        self._accepted(arrivals, accepted)
+        return accepted
+
     def _accepted(self, arrivals: Sequence[Arrival], accepted: Sequence[Accepted]) -> None:
         if not all(one.duplicate for one in accepted):
             self._rung()

@@ -1,60 +1,70 @@
-"""Recordings from VoIP services, fetched from the internet and from nowhere else.
+"""Recordings from VoIP services, fetched from wherever they are into our own files.
 
-The address comes from a sender, who might want to reach what only this machine can. It is therefore judged
-where it cannot be disguised any more: when a socket is made for the address that is about to be connected to,
-whatever name, spelling, redirect or answer of the DNS led there. Loopback is a network like any other: it has
-to be in `allow_private`, also for the plain http that the webhook lets pass for it.
+Most have an address that is all they need. Others have `NAME:REFERENCE`, and the account's VoIP service of
+that name knows how they are to be had: by which requests, with which credentials, or from which file.
 """
 
 import asyncio
-import errno
-import ipaddress
-import socket
+import logging
+import re
+import time
+import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
-from yarl import URL
 
-from calllogd import __version__
 from calllogd.domain.call import CallKey
 from calllogd.errors import InputRefused, StorageError
-from calllogd.recordings.addresses import Network, is_open
+from calllogd.ports import Clock
+from calllogd.recordings.addresses import Network
+from calllogd.recordings.local import declared_of, reading_local
+from calllogd.recordings.outside import (
+    LONGEST_RETRY_AFTER_S,
+    REDIRECTIONS,
+    Outside,
+    PlaceForbidden,
+    failures,
+    redirected,
+    retry_after_s,
+)
 from calllogd.recordings.store import RecordingStore
+from calllogd.voip.errand import Ask, Errand, ErrandFailed, KeepsRecordings, LocalFile
 from calllogd.voip.usecase.fetch_recording import RecordingNotReady, RecordingRefused
 
 __all__ = ["FETCH_S", "RecordingFetcher", "RecordingNotReady", "RecordingRefused"]
 
 FETCH_S = 300.0
-"""How long one recording may take, redirects included."""
-
-CONNECT_S = 10.0
-SILENCE_S = 30.0
-"""How long a service may send nothing."""
+"""How long one recording may take, errand and redirects included."""
 
 REDIRECTS = 5
-LONGEST_RETRY_AFTER_S = 3600.0
+ASKS = 20
+"""Requests of an errand, at most."""
 
-_REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 _LATER = frozenset({404, 408, 425, 429})
 """Refusals that may end: many services announce a recording before it is there."""
 
-_AddressInfo = tuple[int, int, int, str, tuple[object, ...]]
+_WEB = ("https://", "http://")
+_REFERENCE = re.compile(r"(?!https?:)([a-z][a-z0-9_]{0,63}):(?!//)(.+)", re.DOTALL)
+_UNKNOWN_TYPE, _GSM = "application/octet-stream", "audio/x-gsm"
+
+_log = logging.getLogger(__name__)
 
 
-class _Forbidden(OSError):
-    """A connection to an address that is not open; the connector passes it on as it is."""
+class _MachineClock:
+    """The machine's clock."""
 
-    def __init__(self) -> None:
-        super().__init__(errno.EACCES, "the address is in a private network that is not allowed")
+    def now(self) -> float:
+        """Return Unix seconds."""
+        return time.time()
 
 
 class RecordingFetcher:
     """Fetches recordings into the store; implements `Fetcher`.
 
-    `allow_private` are networks that may be connected to although they are not of the internet.
+    `allow_private` are networks that may be connected to although they are not of the internet. `providers`
+    are the VoIP services, by their name and account id; those that keep recordings are asked for theirs.
     """
 
     def __init__(
@@ -62,93 +72,109 @@ class RecordingFetcher:
         store: RecordingStore,
         allow_private: Sequence[Network],
         *,
+        providers: Mapping[tuple[str, str], object] | None = None,
+        clock: Clock | None = None,
         resolver: AbstractResolver | None = None,
         fetch_s: float = FETCH_S,
     ) -> None:
         self._store = store
-        self._allowed = allow_private
-        self._resolver = resolver
+        self._providers = providers or {}
+        self._clock = clock or _MachineClock()
+        self._outside = Outside(allow_private, resolver=resolver)
         self._fetch_s = fetch_s
-        self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
-        """Prepare the session; connects to nothing yet."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=self._resolver,
-                socket_factory=self._socket,
-                use_dns_cache=False,
-                force_close=True,
-                limit=0,
-            ),
-            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S, sock_read=SILENCE_S),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={
-                "User-Agent": f"calllogd/{__version__}",
-                "Accept": "audio/*, */*;q=0.1",
-                "Accept-Encoding": "identity",
-            },
-            auto_decompress=False,  # a small file could unpack into one without end
-            trust_env=False,  # a proxy would connect for us to where we must not
-        )
+        """Prepare for requests; connects to nothing yet."""
+        await self._outside.open()
 
     async def close(self) -> None:
-        """Close the session; safe to call twice."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """End all requests; safe to call twice."""
+        await self._outside.close()
 
     async def fetch(self, key: CallKey, url: str) -> str:
         """Keep what is at `url` as the call's recording, and return its media type.
 
         Idempotent. Raises RecordingRefused (a 4xx that will not change, no sound, too large, a forbidden
-        address) and RecordingNotReady (404, 408, 425, 429, 5xx, the network, too slow, no room on the disk).
-        Neither leaves anything behind, nor tells more of the address than its host.
+        address) and RecordingNotReady (404, 408, 425, 429, 5xx, the network, too slow, no room on the disk,
+        a service that is not configured, a file that is still being written). Neither leaves anything
+        behind, nor tells more of the address than its host.
         """
+        is_link = url.lower().startswith(_WEB)
         try:
-            async with asyncio.timeout(self._fetch_s):
-                return await self._follow(key, _parsed(url))
+            with failures():
+                async with asyncio.timeout(self._fetch_s):
+                    if is_link:
+                        return await self._follow(key, Ask(url=url))
+                    return await self._send_for(key, url)
+        except PlaceForbidden as error:
+            if is_link:
+                raise RecordingRefused(str(error)) from error
+            # It is the operator who named the place, and he may yet allow it.
+            raise RecordingNotReady(str(error)) from error
+        except ErrandFailed as error:
+            if error.is_final:
+                raise RecordingRefused(str(error)) from error
+            wait_s = None if error.retry_after_s is None else min(error.retry_after_s, LONGEST_RETRY_AFTER_S)
+            raise RecordingNotReady(str(error), retry_after_s=wait_s) from error
         except InputRefused as error:
             raise RecordingRefused(error.detail) from error
         except StorageError as error:
             raise RecordingNotReady(str(error)) from error
-        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-            raise RecordingRefused("the address is no web address") from error
-        except TimeoutError as error:
-            raise RecordingNotReady("the service is too slow") from error
-        except aiohttp.ClientConnectorError as error:
-            if isinstance(error.os_error, _Forbidden):
-                raise RecordingRefused(f"{error.host}: {error.os_error.strerror}") from error
-            raise RecordingNotReady(f"{error.host} is not reached: {error.os_error}") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise RecordingNotReady(f"the recording was cut off: {type(error).__name__}") from error
 
-    async def _follow(self, key: CallKey, url: URL) -> str:
-        """Go where the address and its redirects lead, and keep what is there."""
-        if self._session is None:
-            raise RecordingNotReady("calllogd is stopping")
+    async def _send_for(self, key: CallKey, address: str) -> str:
+        """Have the VoIP service find a recording, and keep it."""
+        match = _REFERENCE.fullmatch(address)
+        if match is None:
+            raise RecordingRefused("the address is no web address")
+        name, reference = match.groups()
+        provider = self._providers.get((name, str(key.account_id)))
+        if not isinstance(provider, KeepsRecordings):
+            raise RecordingNotReady(f"{name} is not configured")
+        try:
+            found = await self._run(provider.find_recording(reference, self._clock.now()))
+        except (ErrandFailed, TimeoutError, aiohttp.ClientError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001  said here, for its text may have the reference
+            *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+            _log.critical(
+                "recordings of %s are not found by a mistake of ours: %s in %s:%d",
+                name, type(error).__name__, frame.f_code.co_filename, line,
+            )  # fmt: skip
+            raise RecordingNotReady(f"{name} was not asked, by a mistake of ours") from None
+        if isinstance(found, LocalFile):
+            async with reading_local(found, self._clock.now()) as chunks:
+                return await self._store.receive(key, chunks, media_type=declared_of(found))
+        return await self._follow(key, found)
+
+    async def _run(self, errand: Errand[Ask | LocalFile]) -> Ask | LocalFile:
+        """Ask what an errand wants to be asked, and return what it returns."""
+        try:
+            ask = next(errand)
+            for _ in range(ASKS):
+                ask = errand.send(await self._outside.ask(ask))
+        except StopIteration as end:
+            found: Ask | LocalFile = end.value
+            return found
+        finally:
+            errand.close()
+        raise ErrandFailed(f"more than {ASKS} requests", is_final=True)
+
+    async def _follow(self, key: CallKey, ask: Ask) -> str:
+        """Go where a request and its redirects lead, and keep what is there."""
         for _ in range(REDIRECTS + 1):
-            _check(url)
-            async with self._session.get(url, allow_redirects=False) as answer:
+            async with await self._outside.send(ask, accept="audio/*") as answer:
                 if answer.status == HTTPStatus.OK:
                     return await self._keep(key, answer)
-                if answer.status not in _REDIRECTIONS:
-                    raise _refusal(answer)
-                url = url.join(_parsed(answer.headers.get("Location", "")))
+                if answer.status not in REDIRECTIONS:
+                    raise _refusal(answer, has_credentials=bool(ask.headers))
+                ask = redirected(ask, answer)
         raise RecordingRefused(f"more than {REDIRECTS} redirects")
 
     async def _keep(self, key: CallKey, answer: aiohttp.ClientResponse) -> str:
         length = answer.content_length
         if length is not None and length > self._store.max_bytes:
             raise RecordingRefused(f"a recording may have {self._store.max_bytes} bytes, not {length}")
-        return await self._store.receive(key, _chunks(answer), media_type=answer.content_type)
-
-    def _socket(self, info: _AddressInfo) -> socket.socket:
-        """Make the socket for an address that is about to be connected to, unless it is not open."""
-        family, kind, protocol, _, address = info
-        if not is_open(str(address[0]), self._allowed):
-            raise _Forbidden
-        return socket.socket(family, kind, protocol)
+        return await self._store.receive(key, _chunks(answer), media_type=_declared_of(answer))
 
 
 async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -156,52 +182,20 @@ async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def _parsed(url: str) -> URL:
-    """Return an address as it is written: signed ones must not be put in order."""
-    if not url or not url.isprintable() or " " in url:
-        raise RecordingRefused("the address is no web address")
-    try:
-        parsed = URL(url, encoded=url.isascii())
-        _ = parsed.host, parsed.port  # read only now, and they may be wrong
-    except ValueError as error:
-        raise RecordingRefused("the address is no web address") from error
-    return parsed
+def _declared_of(answer: aiohttp.ClientResponse) -> str:
+    """Return the media type that a service declares, by the name of the file where it declares none."""
+    if answer.content_type == _UNKNOWN_TYPE and answer.url.path.lower().endswith(".gsm"):
+        return _GSM
+    return answer.content_type
 
 
-def _check(url: URL) -> None:
-    """Return for https, and for http to this machine; else raises RecordingRefused."""
-    if url.host and (url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.host))):
-        return
-    raise RecordingRefused("the address is not https")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _refusal(answer: aiohttp.ClientResponse) -> RecordingRefused | RecordingNotReady:
+def _refusal(
+    answer: aiohttp.ClientResponse, *, has_credentials: bool
+) -> RecordingRefused | RecordingNotReady:
     reason = f"{answer.url.host} answered with HTTP {answer.status}"
     final = HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
-    if final and answer.status not in _LATER:
+    # Wrong credentials are the operator's to mend, who has a day for it.
+    is_ours = has_credentials and answer.status == HTTPStatus.UNAUTHORIZED
+    if final and answer.status not in _LATER and not is_ours:
         return RecordingRefused(reason)
-    return RecordingNotReady(reason, retry_after_s=_retry_after_s(answer.headers))
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a service asks to wait, at most an hour; None if it does not say.
-
-    A date is read by the service's own clock, which the answer tells.
-    """
-    text = headers.get("Retry-After", "")
-    try:
-        if text.isdecimal():
-            wait_s = float(text)
-        else:
-            until, now = parsedate_to_datetime(text), parsedate_to_datetime(headers.get("Date", ""))
-            wait_s = (until - now).total_seconds()
-    except (ValueError, TypeError):
-        return None
-    return min(max(wait_s, 0.0), LONGEST_RETRY_AFTER_S)
+    return RecordingNotReady(reason, retry_after_s=retry_after_s(answer.headers))

@@ -2,26 +2,34 @@
 
 A file's name is a hash of its call, so nothing that a sender writes becomes part of a path. What is being
 received is a file of its own, locked by its process, and is renamed when it is whole and on disk; what a dead
-process left behind is therefore known by its missing lock.
+process left behind is therefore known by its missing lock. Whoever changes what a folder has holds the folder
+meanwhile, so that a recording that was deleted or replaced is not brought back by who began with the old one.
 """
 
 import asyncio
-import fcntl
 import hashlib
 import os
-import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
 
 from calllogd.domain.call import CallKey
-from calllogd.errors import ConfigError, InputRefused, StorageError
+from calllogd.errors import ConfigError, InputRefused
 from calllogd.recordings.audio import HEAD_BYTES, kind_of
-
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
+from calllogd.recordings.files import (
+    PRIVATE_FOLDER,
+    Partial,
+    free_bytes,
+    held,
+    locked,
+    on_disk,
+    remove_abandoned,
+    sync_folder,
+)
 
 PIECE_BYTES = 256 * 1024
 """So much is written at once: each piece is a hand-over between threads."""
@@ -29,12 +37,13 @@ PIECE_BYTES = 256 * 1024
 _PARTIAL = "partial"
 """The folder of what is being received; the folders of what is kept are named by two hexadecimal digits."""
 
-_PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
+_LISTENERS_S = 3600.0
+"""For so long those who have listened are remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A recording that is there: `modified_at` is when it was received, in Unix seconds.
+    """A recording that is there: `modified_at` is when its file came, in Unix seconds.
 
     `tag` differs between any two files that a call ever had.
     """
@@ -51,11 +60,68 @@ class Reading:
 
     def __init__(self, found: Found, handle: int) -> None:
         self.found = found
-        self._handle = handle
+        self.handle = handle
 
     async def read(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes from `offset` on; raises StorageError."""
-        return await _on_disk(os.pread, self._handle, count, offset)
+        return await on_disk(os.pread, self.handle, count, offset)
+
+
+class Replacement:
+    """A file that is to replace a recording; until it does, the recording stays as it is.
+
+    `handle` is the recording's, open for reading, `size` its bytes, and `came_at` when its file came.
+    """
+
+    def __init__(self, store: "RecordingStore", path: Path, handle: int, status: os.stat_result) -> None:
+        self.handle = handle
+        self.size = status.st_size
+        self.came_at = status.st_mtime
+        self._store = store
+        self._path = path
+        self._old = status
+        self._partial = Partial(store.folder / _PARTIAL)
+        self._begun = False
+
+    async def read(self, offset: int, count: int) -> bytes:
+        """Return up to `count` bytes of the recording from `offset` on; raises StorageError."""
+        return await on_disk(os.pread, self.handle, count, offset)
+
+    async def append(self, piece: bytes) -> None:
+        """Add to the new file; raises StorageError."""
+        await on_disk(self._append, piece)
+
+    async def finish(self, unheard_s: float) -> bool:
+        """Replace the recording, and return whether that was done; raises StorageError.
+
+        It is not if the recording has been replaced or deleted meanwhile, nor if somebody has listened to it
+        in the last `unheard_s` seconds: players ask for a recording part by part.
+        """
+        return await on_disk(self._finish, unheard_s)
+
+    async def close(self) -> None:
+        """Remove the new file if it has not replaced the recording; safe to call twice."""
+        await on_disk(self._partial.close)
+
+    def _append(self, piece: bytes) -> None:
+        if not self._begun:
+            self._partial.open()
+            self._begun = True
+        self._partial.append(piece, self._store.keep_free_bytes)
+
+    def _finish(self, unheard_s: float) -> bool:
+        # Who has the old one's time must not be told that he has this one.
+        self._partial.finish(later_than=self.came_at)
+        with held(self._path.parent) as folder:
+            try:
+                there = os.stat(self._path, follow_symlinks=False)
+            except FileNotFoundError:
+                return False
+            if not os.path.samestat(there, self._old) or self._store.unheard_s(self._path.name) < unheard_s:
+                return False
+            self._partial.move(self._path)
+            os.fsync(folder)
+        return True
 
 
 class RecordingStore:
@@ -68,6 +134,8 @@ class RecordingStore:
         self.folder = folder
         self.max_bytes = max_bytes
         self.keep_free_bytes = keep_free_bytes
+        self._listeners = _Listeners()
+        self._watchers: list[Callable[[str, str], None]] = []
 
     async def open(self) -> None:
         """Make the folder, and remove what processes that died had not received to the end.
@@ -79,6 +147,10 @@ class RecordingStore:
         except OSError as error:
             raise ConfigError(f"recordings.path: {self.folder} cannot be used: {error.strerror}") from error
 
+    def watch(self, told: Callable[[str, str], None]) -> None:
+        """Have `told` called with the name and media type of each recording that is received from now on."""
+        self._watchers.append(told)
+
     async def receive(self, key: CallKey, chunks: AsyncIterable[bytes], *, media_type: str | None) -> str:
         """Keep what `chunks` bring as the call's recording, and return its media type, by its content.
 
@@ -86,74 +158,96 @@ class RecordingStore:
         stands. Idempotent. `media_type` is what the sender says. Raises InputRefused (`too_large`, or
         `unsupported_media` for what is no sound), StorageError, and what `chunks` raises.
         """
-        partial = _Partial(self.folder / _PARTIAL)
+        partial = Partial(self.folder / _PARTIAL)
         async with aclosing(_pieces(chunks, self.max_bytes)) as pieces:
             first = await anext(pieces, b"")
             kind = kind_of(first[:HEAD_BYTES], declared=media_type)
             if kind is None:
                 raise InputRefused("unsupported_media", "the recording is empty or is no sound")
             try:
-                await _on_disk(partial.open)
-                await _on_disk(partial.append, first, self.keep_free_bytes)
+                await on_disk(partial.open)
+                await on_disk(partial.append, first, self.keep_free_bytes)
                 async for piece in pieces:
-                    await _on_disk(partial.append, piece, self.keep_free_bytes)
-                await _on_disk(self._keep, partial, key)
+                    await on_disk(partial.append, piece, self.keep_free_bytes)
+                await on_disk(self._keep, partial, key)
             finally:
-                await _on_disk(partial.close)
+                await on_disk(partial.close)
+        for told in self._watchers:
+            told(name_of(key), kind)
         return kind
 
     async def find(self, key: CallKey) -> Found | None:
         """Return the call's recording, None if there is none; raises StorageError."""
-        async with self.reading(key) as reading:
+        async with _opened(self._path(name_of(key))) as reading:
             return None if reading is None else reading.found
 
     @asynccontextmanager
     async def reading(self, key: CallKey) -> AsyncIterator[Reading | None]:
-        """Open the call's recording while the context lasts, None if there is none; raises StorageError."""
-        opened: list[int] = []
-        try:
-            found = await _on_disk(_open, self._path(name_of(key)), opened)
-            yield None if found is None else Reading(found, opened[0])
-        finally:
-            for handle in opened:
-                await _on_disk(os.close, handle)
+        """Open the call's recording for who listens, None if there is none; raises StorageError."""
+        name = name_of(key)
+        with self._listeners.one(name):
+            async with _opened(self._path(name)) as reading:
+                yield reading
+
+    def unheard_s(self, name: str) -> float:
+        """Return for how long nobody has listened to a recording in this process, infinity if nobody has."""
+        return self._listeners.gone_s(name)
+
+    @asynccontextmanager
+    async def replacing(self, name: str) -> AsyncIterator[Replacement | None]:
+        """Begin to replace a recording; None if it is not there, or is being replaced by somebody else.
+
+        Raises StorageError.
+        """
+        path = self._path(name)
+        async with _opened(path) as reading:
+            if reading is None or not await on_disk(locked, reading.handle):
+                yield None
+                return
+            replacement = Replacement(self, path, reading.handle, await on_disk(os.fstat, reading.handle))
+            try:
+                yield replacement
+            finally:
+                await replacement.close()
 
     async def delete(self, key: CallKey) -> None:
         """Delete the call's recording, if there is one. Idempotent; raises StorageError."""
-        await _on_disk(self._path(name_of(key)).unlink, True)
+        await on_disk(_delete, self._path(name_of(key)), inf)
 
     async def listing(self) -> Mapping[str, float]:
-        """Return the name of every recording, and when it was received, in Unix seconds."""
-        return await _on_disk(self._list)
+        """Return the name of every recording, and when its file came, in Unix seconds."""
+        return await on_disk(self._list)
 
     async def delete_named(self, name: str, before: float) -> bool:
-        """Delete a recording by its name, unless it was received after `before`; return whether it was."""
-        return await _on_disk(_delete_old, self._path(name), before)
+        """Delete a recording by its name, unless its file came after `before`; return whether it did not."""
+        return await on_disk(_delete, self._path(name), before)
 
     async def free_bytes(self) -> int:
         """Return how much room the disk has."""
-        return await _on_disk(_free_bytes, self.folder)
+        return await on_disk(free_bytes, self.folder)
 
     def _path(self, name: str) -> Path:
         return self.folder / name[:2] / name
 
     def _prepare(self) -> None:
         partial = self.folder / _PARTIAL
-        self.folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
-        partial.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
+        self.folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        partial.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
         for path in partial.iterdir():
-            _remove_abandoned(path)
+            remove_abandoned(path)
 
-    def _keep(self, partial: "_Partial", key: CallKey) -> None:
+    def _keep(self, partial: Partial, key: CallKey) -> None:
         path = self._path(name_of(key))
         try:
-            path.parent.mkdir(mode=_PRIVATE_FOLDER)
+            path.parent.mkdir(mode=PRIVATE_FOLDER)
         except FileExistsError:
             pass
         else:
-            _sync_folder(self.folder)
-        partial.move(path)
-        _sync_folder(path.parent)
+            sync_folder(self.folder)
+        partial.finish()
+        with held(path.parent) as folder:
+            partial.move(path)
+            os.fsync(folder)
 
     def _list(self) -> Mapping[str, float]:
         found: dict[str, float] = {}
@@ -169,55 +263,33 @@ def name_of(key: CallKey) -> str:
     return hashlib.sha256(f"{key.account_id}:{key.call_id}".encode()).hexdigest()
 
 
-class _Partial:
-    """A file that is being received. Its methods block."""
+class _Listeners:
+    """Who listens to which recording, and who has listened lately."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._path: Path | None = None
-        self._handle: int | None = None
+    def __init__(self) -> None:
+        self._here: Counter[str] = Counter()
+        self._left_at: dict[str, float] = {}
 
-    def open(self) -> None:
-        """Create the file and lock it."""
-        while True:
-            path = self._folder / secrets.token_hex(16)
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE_FILE)
-            self._path, self._handle = path, handle
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if os.fstat(handle).st_nlink:
-                return
-            self.close()  # another process, which is starting, took it for abandoned before it was locked
-
-    def append(self, piece: bytes, keep_free_bytes: int) -> None:
-        """Write a piece; raises StorageError when it would take room that is to stay free."""
-        handle = self._opened()
-        if _free_bytes(handle) - len(piece) < keep_free_bytes:
-            raise StorageError(f"recordings.path: less than {keep_free_bytes} bytes are free")
-        view = memoryview(piece)
-        while view:
-            view = view[os.write(handle, view) :]
-
-    def move(self, path: Path) -> None:
-        """Make the file, as it is on disk then, the one at `path`."""
-        os.fsync(self._opened())
-        if self._path is not None:
-            self._path.rename(path)
-            self._path = None
-
-    def close(self) -> None:
-        """Close the file, and remove it unless it has been moved; safe to call twice."""
-        path, handle, self._path, self._handle = self._path, self._handle, None, None
+    @contextmanager
+    def one(self, name: str) -> Iterator[None]:
+        """Somebody listens while the context lasts."""
+        self._here[name] += 1
         try:
-            if path is not None:
-                path.unlink(missing_ok=True)
+            yield
         finally:
-            if handle is not None:
-                os.close(handle)
+            self._here[name] -= 1
+            if not self._here[name]:
+                del self._here[name]
+            now = time.monotonic()
+            # Those who left last stand last.
+            self._left_at.pop(name, None)
+            self._left_at[name] = now
+            while self._left_at[first := next(iter(self._left_at))] < now - _LISTENERS_S:
+                del self._left_at[first]
 
-    def _opened(self) -> int:
-        if self._handle is None:
-            raise StorageError("the recording is closed")
-        return self._handle
+    def gone_s(self, name: str) -> float:
+        """Return for how long nobody has listened, infinity if nobody ever has; safe in any thread."""
+        return 0.0 if name in self._here else time.monotonic() - self._left_at.get(name, -inf)
 
 
 async def _pieces(chunks: AsyncIterable[bytes], max_bytes: int) -> AsyncGenerator[bytes, None]:
@@ -235,24 +307,15 @@ async def _pieces(chunks: AsyncIterable[bytes], max_bytes: int) -> AsyncGenerato
         yield bytes(waiting)
 
 
-async def _on_disk(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-    """Return what `work` returns, done in a thread; raises StorageError for what the disk refuses.
-
-    A thread cannot be stopped, so whoever is cancelled waits for it: else its file would be closed under it.
-    """
-    working = asyncio.create_task(asyncio.to_thread(work, *arguments))
-    cancelled: asyncio.CancelledError | None = None
-    while not working.done():
-        try:
-            await asyncio.wait([working])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    failure = working.exception()
-    if cancelled is not None:
-        raise cancelled
-    if isinstance(failure, OSError):
-        raise StorageError(f"recordings.path: {failure.strerror or failure}") from failure
-    return working.result()
+@asynccontextmanager
+async def _opened(path: Path) -> AsyncIterator[Reading | None]:
+    handles: list[int] = []
+    try:
+        found = await on_disk(_open, path, handles)
+        yield None if found is None else Reading(found, handles[0])
+    finally:
+        for handle in handles:
+            await on_disk(os.close, handle)
 
 
 def _open(path: Path, opened: list[int]) -> Found | None:
@@ -274,40 +337,10 @@ def _open(path: Path, opened: list[int]) -> Found | None:
     )
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove a file that nobody is receiving any more."""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(handle)
-
-
-def _delete_old(path: Path, before: float) -> bool:
-    try:
-        if path.stat().st_mtime > before:
-            return False
-        path.unlink()
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _free_bytes(place: Path | int) -> int:
-    disk = os.statvfs(place)
-    return disk.f_bavail * disk.f_frsize
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the disk know a folder's names."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _delete(path: Path, before: float) -> bool:
+    """Delete a file, unless it came after `before`; return whether it was there."""
+    with suppress(FileNotFoundError), held(path.parent):
+        if path.stat().st_mtime <= before:
+            path.unlink()
+            return True
+    return False

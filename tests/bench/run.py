@@ -19,10 +19,16 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from yarl import URL
+
+from calllogd.voip.provider import services
+from calllogd.voip.simulation import Kind, Scene, simulations
+from tests.voip.configured import configured
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -377,7 +383,83 @@ def growing() -> None:
         )
 
 
-BENCHES = {bench.__name__: bench for bench in (accepting, syncing, arriving, passing, resting, growing)}
+REPLAYED = 12_000
+"""Requests made for each round of a service: more than are answered in SECONDS."""
+
+
+def told_by(name: str, account_id: int, port: int, values: Mapping[str, Any]) -> Iterator[bytes]:
+    """Yield requests as a service sends them when a call has ended, each about a call of its own."""
+    service = services()[name]
+    address = service.address(f"http://127.0.0.1:{port}/voip/{name}/{account_id}", values)
+    for number in range(REPLAYED):
+        scene = Scene(
+            kind=Kind.INBOUND,
+            id=secrets.token_hex(16),
+            phone=f"+1555{number % 10_000_000:07d}",
+            line="+15005550006",
+            extensions=["101", "102", "103"],
+            started_at=float(int(time.time()) - 60),
+            ring_s=5,
+            talk_s=42,
+        )
+        sent = simulations()[name].messages(scene, address, values, time.time())[-1]
+        head = {"Host": f"127.0.0.1:{port}", "Content-Length": str(len(sent.body)), **sent.headers}
+        path = URL(sent.url, encoded=True).raw_path_qs
+        lines = "".join(f"{key}: {value}\r\n" for key, value in head.items())
+        yield f"{sent.method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + sent.body
+
+
+def replay(port: int, name: str, folder: Path, requests: Iterator[bytes]) -> float:
+    """Send requests as fast as they are answered; return how many are a second."""
+    file = folder / "requests"
+    with file.open("wb") as written:
+        for one in requests:
+            written.write(b"%d\n" % len(one) + one)
+    arguments = ["-t1", "-c64", f"-d{SECONDS:.0f}s", "-s", str(HERE / "replay.lua")]
+    command = ["wrk", *arguments, f"http://127.0.0.1:{port}", "--", str(file)]
+    figures = _sent(name, subprocess.run(command, check=True, capture_output=True, text=True).stderr)
+    if figures["beyond"]:
+        say(f"  too few requests were made for {name}: {figures['beyond']:.0f} were repeated")
+    return figures["per_s"]
+
+
+def speaking() -> None:
+    """What accepting a webhook of each VoIP service costs, of the generic one's."""
+    names = sorted(simulations().keys() & services().keys() - {"generic"})
+    with stage() as (folder, port, _):
+        known: dict[str, Mapping[str, Any]] = {"generic": {"token": TOKEN}}
+        with (folder / "calllogd.toml").open("a") as config:
+            for name in names:
+                values = configured(name)
+                known[name] = values
+                settings = {key: values[key] for key in values.keys() & services()[name].settings.keys()}
+                config.write(f"[accounts.voip.{name}]\n")
+                config.writelines(f"{key} = {toml(value)}\n" for key, value in settings.items())
+        with daemon(folder, port):
+            costs: dict[str, list[float]] = {name: [] for name in names}
+            for _ in range(ROUNDS):
+                plain = _replayed(port, "generic", folder, known)
+                for name in names:
+                    costs[name].append(plain / _replayed(port, name, folder, known))
+    for name, ratios in costs.items():
+        cost = statistics.median(ratios)
+        verdict(f"accepting a webhook of {name}, of a generic one's", cost, 1.5, most=True)
+
+
+def _replayed(port: int, name: str, folder: Path, known: Mapping[str, Mapping[str, Any]]) -> float:
+    defaults = {key: setting.default for key, setting in services()[name].settings.items()}
+    values = {**defaults, **known[name]}
+    return replay(port, name, folder, told_by(name, ACCOUNT, port, values))
+
+
+def toml(value: Any) -> str:
+    """Return a setting as it stands in a configuration, of one that has been read."""
+    return json.dumps(value if isinstance(value, str | int | list) else str(value))
+
+
+BENCHES = {
+    bench.__name__: bench for bench in (accepting, syncing, arriving, passing, resting, growing, speaking)
+}
 
 
 def main(names: list[str]) -> None:

@@ -11,5 +11,5 @@ if __name__ == "__main__":
     clock = Path(sys.argv[1])
     # Secrets of the vectors are shorter than those that calllogd takes.
     values.TOKEN_LEAST = 1
-    SystemClock.now = lambda _: float(clock.read_text())  # type: ignore[method-assign]
+    SystemClock.now = lambda _: float(clock.read_text())  # type: ignore[method-assign, assignment]
     sys.exit(main(sys.argv[2:]))

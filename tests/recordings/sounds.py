@@ -1,5 +1,7 @@
 """Beginnings of sounds, and of what is none, as VoIP services send them."""
 
+import array
+import math
 import struct
 from collections.abc import AsyncIterator, Iterable
 
@@ -44,6 +46,21 @@ NO_SOUNDS = {
 def wav(size: int, filling: bytes = b"\x01") -> bytes:
     """Return a sound of `size` bytes."""
     return WAV + filling * (size - len(WAV))
+
+
+def riff(coding: int, channels: int, rate: int, bits: int, body: bytes, *, byte_rate: int = 0) -> bytes:
+    """Return a WAV of this form; `byte_rate` is what its coding needs a second, where it is not even."""
+    block = channels * bits // 8
+    form = struct.pack("<HHIIHH", coding, channels, rate, byte_rate or rate * block, block, bits)
+    chunks = b"fmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(body)) + body
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+
+def voice(seconds: float, rate: int = 8000, channels: int = 1) -> bytes:
+    """Return a WAV with a tone that is 100 Hz higher every second."""
+    turns = (2 * math.pi * (300 + 100 * (n // rate % 20)) * n / rate for n in range(int(seconds * rate)))
+    samples = array.array("h", (int(8000 * math.sin(turn)) for turn in turns for _ in range(channels)))
+    return riff(1, channels, rate, 16, samples.tobytes())
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:

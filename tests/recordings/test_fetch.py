@@ -3,63 +3,18 @@
 import asyncio
 import gzip
 import ipaddress
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.test_utils import TestServer
 
-from calllogd.domain.call import CallKey
 from calllogd.recordings.addresses import Network, is_open
 from calllogd.recordings.fetch import RecordingFetcher, RecordingNotReady, RecordingRefused
 from calllogd.recordings.store import RecordingStore
 from calllogd.voip.usecase.fetch_recording import Fetcher
-from tests.fakes import ACCOUNT
+from tests.recordings.services import KEY, LOOPBACK, MOST, Names, Serve, answering, left, raw
 from tests.recordings.sounds import NO_SOUNDS, wav
-
-KEY = CallKey(ACCOUNT, "c1")
-MOST = 100_000
-LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Serve = Callable[[Handler], Awaitable[str]]
-
-
-class Names(AbstractResolver):
-    """A DNS that answers each name with these addresses in turn."""
-
-    def __init__(self, *addresses: str) -> None:
-        self._addresses = addresses
-        self.asked: list[str] = []
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        self.asked.append(host)
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in self._addresses
-        ]
-
-    async def close(self) -> None:
-        return None
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> RecordingStore:
-    store = RecordingStore(tmp_path / "recordings", MOST, 0)
-    await store.open()
-    return store
 
 
 @pytest.fixture
@@ -77,49 +32,6 @@ async def guarded(store: RecordingStore) -> AsyncIterator[RecordingFetcher]:
     await fetcher.open()
     yield fetcher
     await fetcher.close()
-
-
-@pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
-    """Serve all paths with a handler; return the address of one."""
-    servers: list[TestServer] = []
-
-    async def start(handler: Handler) -> str:
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", handler)
-        server = TestServer(app, host="127.0.0.1")
-        await server.start_server()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.port}/recording"
-
-    yield start
-    for server in servers:
-        await server.close()
-
-
-def answering(status: int, body: bytes = b"", **headers: str) -> Handler:
-    async def answer(_request: web.Request) -> web.Response:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return web.Response(status=status, body=body, headers=named)
-
-    return answer
-
-
-async def raw(answer: bytes) -> tuple[asyncio.Server, str]:
-    """Serve these bytes to whoever connects, and hang up."""
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
-    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-
-
-def left(store: RecordingStore) -> list[Path]:
-    return [path for path in store.folder.rglob("*") if path.is_file()]
 
 
 def test_the_fetcher_is_what_the_use_case_takes_for_it(tmp_path: Path) -> None:

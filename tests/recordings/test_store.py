@@ -6,8 +6,10 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,7 @@ from tests.recordings.sounds import GSM, NO_SOUNDS, SOUNDS, chunks, torn, wav
 
 KEY = CallKey(ACCOUNT, "c1")
 MOST = 3 * PIECE_BYTES
+MP3 = (b"\xff\xfb\x90\x64" + bytes(413)) * 3
 
 
 @pytest.fixture
@@ -68,6 +71,8 @@ async def test_gsm_has_to_be_declared_and_to_look_like_it(store: RecordingStore)
     assert found is not None
     assert found.media_type == "audio/gsm"
     assert kind_of(b"<html>" + GSM, declared="audio/gsm") is None
+    with pytest.raises(InputRefused):
+        await store.receive(KEY, chunks(GSM * 2, b"\xd4" + bytes(65)), media_type="audio/gsm")
     assert kind_of(b"\xd4", declared="audio/gsm") is None
 
 
@@ -308,3 +313,184 @@ async def test_files_are_listed_and_deleted_by_name_unless_they_are_newer(store:
     assert await store.delete_named(name_of(KEY), found.modified_at)
     assert not await store.delete_named(name_of(KEY), found.modified_at)
     assert await store.listing() == {}
+
+
+async def replace(
+    store: RecordingStore, body: bytes, name: str = name_of(KEY), unheard_s: float = 0.0
+) -> bool:
+    async with store.replacing(name) as new:
+        assert new is not None
+        await new.append(body[:50])
+        await new.append(body[50:])
+        return await new.finish(unheard_s)
+
+
+async def test_a_recording_is_replaced_by_another_file(store: RecordingStore) -> None:
+    await store.receive(KEY, chunks(wav(5000)), media_type=None)
+    async with store.reading(KEY) as old:
+        assert old is not None
+        assert await replace(store, MP3)
+        assert await old.read(0, 9000) == wav(5000), "who is listening goes on with what he began with"
+        found = await store.find(KEY)
+        assert found is not None
+        assert (found.media_type, found.size) == ("audio/mpeg", len(MP3))
+        assert found.tag != old.found.tag
+        assert int(found.modified_at) > int(old.found.modified_at), "times are told in seconds"
+    assert await content(store) == MP3
+    (file,) = files(store)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert not open_files(store)
+
+
+async def test_a_time_that_is_told_is_never_told_again(store: RecordingStore) -> None:
+    await store.receive(KEY, chunks(wav(5000)), media_type=None)
+    (file,) = files(store)
+    for at in (1_000_000_000.75, 4_000_000_000.25):
+        os.utime(file, (at, at))
+        assert await replace(store, MP3)
+        found = await store.find(KEY)
+        assert found is not None
+        assert int(found.modified_at) > int(at)
+
+
+async def test_until_then_it_stays(store: RecordingStore) -> None:
+    await store.receive(KEY, chunks(wav(5000)), media_type=None)
+    async with store.replacing(name_of(KEY)) as new:
+        assert new is not None
+        assert (new.size, await new.read(4, 1000)) == (5000, wav(5000)[4:1004])
+        await new.append(MP3)
+        assert len(files(store)) == 2
+        await new.close()
+        await new.close()
+    assert await content(store) == wav(5000)
+
+    async def broken() -> None:
+        async with store.replacing(name_of(KEY)) as new:
+            assert new is not None
+            await new.append(MP3)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await broken()
+    async with store.replacing(name_of(KEY)) as new:
+        assert new is not None
+    assert await content(store) == wav(5000)
+    assert len(files(store)) == 1
+    assert not open_files(store)
+
+
+@pytest.mark.parametrize(
+    "meanwhile", ["received", "deleted", "deleted by name", "received once more", "gone"]
+)
+async def test_what_happens_meanwhile_counts_more(store: RecordingStore, meanwhile: str) -> None:
+    await store.receive(KEY, chunks(wav(5000)), media_type=None)
+    async with store.replacing(name_of(KEY)) as new:
+        assert new is not None
+        await new.append(MP3)
+        if meanwhile.startswith("deleted"):
+            await (store.delete(KEY) if meanwhile == "deleted" else store.delete_named(name_of(KEY), 2e10))
+        if meanwhile == "gone":
+            await store.delete(KEY)
+            (store.folder / name_of(KEY)[:2]).rmdir()
+            with pytest.raises(StorageError):
+                await new.finish(0.0)
+            return
+        if meanwhile.startswith("received"):
+            await store.receive(KEY, chunks(wav(5000 + meanwhile.count("once"), b"b")), media_type=None)
+        assert not await new.finish(0.0)
+    there = await content(store)
+    assert there == (None if meanwhile.startswith("deleted") else wav(5000 + meanwhile.count("once"), b"b"))
+    assert len(files(store)) == (there is not None)
+
+
+async def test_one_replaces_it_at_a_time(store: RecordingStore) -> None:
+    assert await store.find(KEY) is None
+    async with store.replacing(name_of(KEY)) as nothing:
+        assert nothing is None
+    await store.receive(KEY, chunks(wav(5000)), media_type=None)
+    other = RecordingStore(store.folder, MOST, 0)
+    async with store.replacing(name_of(KEY)) as one:
+        assert one is not None
+        for who in (store, other):
+            async with who.replacing(name_of(KEY)) as two:
+                assert two is None
+    async with other.replacing(name_of(KEY)) as three:
+        assert three is not None
+
+
+async def test_who_listens_is_not_disturbed(store: RecordingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("calllogd.recordings.store.time.monotonic", lambda: now)
+    name = name_of(KEY)
+    await store.receive(KEY, chunks(wav(5000)), media_type=None)
+    await store.find(KEY)
+    assert store.unheard_s(name) == inf, "who only looks does not listen"
+    async with store.reading(KEY), store.reading(KEY):
+        assert store.unheard_s(name) == 0.0
+        assert not await replace(store, MP3, unheard_s=0.1)
+    async with store.reading(KEY):
+        async with store.reading(KEY):
+            pass
+        now += 50
+        assert store.unheard_s(name) == 0.0
+    now += 59
+    assert store.unheard_s(name) == 59
+    assert not await replace(store, MP3, unheard_s=60)
+    now += 1
+    async with store.reading(CallKey(ACCOUNT, "another")):
+        pass
+    assert await replace(store, MP3, unheard_s=60)
+    now += 4000
+    async with store.reading(CallKey(ACCOUNT, "a third")):
+        pass
+    assert store.unheard_s(name) == inf, "nobody is remembered for ever"
+    for call_id, wait_s in (("a", 1), ("b", 3000), ("a", 700), ("c", 0)):
+        async with store.reading(CallKey(ACCOUNT, call_id)):
+            pass
+        now += wait_s
+    assert [store.unheard_s(name_of(CallKey(ACCOUNT, call_id))) for call_id in "abc"] == [700, inf, 0]
+
+
+async def test_a_full_disk_leaves_the_old_one(store: RecordingStore) -> None:
+    await store.receive(KEY, chunks(wav(5000)), media_type=None)
+    store.keep_free_bytes = 2**60
+    with pytest.raises(StorageError, match="free"):
+        await replace(store, MP3)
+    assert len(files(store)) == 1
+    assert await content(store) == wav(5000)
+
+
+async def test_who_watches_is_told_of_what_is_kept(store: RecordingStore) -> None:
+    told: list[tuple[str, str]] = []
+    store.watch(lambda name, kind: told.append((name, kind)))
+    await store.receive(KEY, chunks(wav(100)), media_type=None)
+    with pytest.raises(InputRefused):
+        await store.receive(KEY, chunks(b"<html>"), media_type=None)
+    with pytest.raises(ZeroDivisionError):
+        await store.receive(KEY, torn([wav(100)], ZeroDivisionError()), media_type=None)
+    await store.receive(KEY, chunks(GSM), media_type="audio/gsm")
+    assert told == [(name_of(KEY), "audio/wav"), (name_of(KEY), "audio/gsm")]
+
+
+@pytest.mark.parametrize("work", ["receive", "delete", "delete_named", "finish"])
+async def test_whoever_changes_a_folder_holds_it(store: RecordingStore, work: str) -> None:
+    """Another process may be between looking and renaming."""
+    await store.receive(KEY, chunks(wav(5000)), media_type=None)
+    name = name_of(KEY)
+    doing: Mapping[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+        "receive": lambda: store.receive(KEY, chunks(wav(100)), media_type=None),
+        "delete": lambda: store.delete(KEY),
+        "delete_named": lambda: store.delete_named(name, 2e10),
+        "finish": lambda: replace(store, MP3),
+    }
+    folder = os.open(store.folder / name[:2], os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        task = asyncio.create_task(doing[work]())
+        _, pending = await asyncio.wait([task], timeout=0.2)
+        assert pending
+        assert await content(store) == wav(5000)
+    finally:
+        os.close(folder)
+    await task
+    assert await content(store) != wav(5000)

@@ -20,7 +20,7 @@ from calllogd.database.voip_calls import LedgerOfCalls
 from calllogd.domain.call import CallKey, Recording, RecordingState
 from calllogd.domain.merge import CallEvent
 from calllogd.recordings.links import Links
-from calllogd.recordings.store import RecordingStore
+from calllogd.recordings.store import RecordingStore, name_of
 from calllogd.voip.proof import Tokens
 from calllogd.voip.provider.generic import Generic
 from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
@@ -607,6 +607,40 @@ async def test_who_is_playing_goes_on_while_it_is_replaced_and_deleted(
     assert await (await play(client)).read() == wav(500, b"b")
     await store.delete(KEY)
     assert first + await answer.read() == old
+
+
+async def test_a_recording_that_has_become_another_file_plays_under_the_same_link(
+    client: Client, store: RecordingStore, ledger: LedgerOfCalls
+) -> None:
+    await keep(store, ledger)
+    old = await play(client, Range="bytes=0-999")
+    tag, at = old.headers["ETag"], old.headers["Last-Modified"]
+    mp3 = (b"\xff\xe3\x48\xc4" + bytes(284)) * 50
+    async with store.replacing(name_of(KEY)) as new:
+        assert new is not None
+        await new.append(mp3)
+        assert not await new.finish(60.0), "somebody is in the middle of it"
+        assert await new.finish(0.0)
+    whole = await play(client)
+    assert (whole.status, whole.headers["Content-Type"]) == (200, "audio/mpeg")
+    assert await whole.read() == mp3
+    assert whole.headers["Content-Length"] == str(len(mp3))
+    assert whole.headers["ETag"] != tag
+    assert whole.headers["Last-Modified"] != at
+    part = await play(client, Range="bytes=288-575")
+    assert (part.status, part.headers["Content-Type"]) == (206, "audio/mpeg")
+    assert part.headers["Content-Range"] == f"bytes 288-575/{len(mp3)}"
+    assert await part.read() == mp3[288:576]
+    for condition in (tag, at):
+        again = await play(client, Range="bytes=1000-", If_Range=condition)
+        assert (again.status, await again.read()) == (200, mp3), (
+            "no end of one is put to the beginning of another"
+        )
+    for headers in ({"If-None-Match": tag}, {"If-Modified-Since": at}):
+        assert (await play(client, **headers)).status == 200
+    assert await problem_of(await play(client, Range="bytes=1000-", If_Match=tag)) == "changed"
+    assert await problem_of(await play(client, Range="bytes=99999-")) == "unsatisfiable"
+    assert (await play(client, "HEAD")).headers["Content-Type"] == "audio/mpeg"
 
 
 async def test_a_player_that_stalls_or_leaves_is_let_go(

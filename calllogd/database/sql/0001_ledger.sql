@@ -185,6 +185,39 @@ CREATE TABLE unread (
     UNIQUE (account_id, service, digest)
 ) STRICT;
 
+-- How far the files have been read in which a VoIP service writes its calls.
+CREATE TABLE followed (
+    account_id INTEGER NOT NULL,
+    service TEXT NOT NULL,
+    path TEXT NOT NULL,
+    inode INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    head_bytes INTEGER NOT NULL,
+    head BLOB NOT NULL,
+    PRIMARY KEY (account_id, service)
+) STRICT, WITHOUT ROWID;
+
+-- Until when the calls of a VoIP service are known to be complete, and when it is to be asked for more.
+CREATE TABLE caught_up (
+    account_id INTEGER NOT NULL,
+    service TEXT NOT NULL,
+    until REAL NOT NULL,
+    due_at REAL NOT NULL,
+    -- why it could not be asked the last time
+    trouble TEXT,
+    PRIMARY KEY (account_id, service)
+) STRICT, WITHOUT ROWID;
+
+-- Imports that have not come to their end.
+CREATE TABLE imports (
+    account_id INTEGER NOT NULL,
+    service TEXT NOT NULL,
+    since REAL NOT NULL,
+    until REAL NOT NULL,
+    reached REAL NOT NULL,
+    PRIMARY KEY (account_id, service, since, until)
+) STRICT, WITHOUT ROWID;
+
 -- Grows with whatever a process has to be built anew for.
 CREATE TABLE directory (revision INTEGER NOT NULL) STRICT;
 INSERT INTO directory VALUES (1);

@@ -110,7 +110,7 @@ class Service:
     `settings` are those of `[accounts.voip.NAME]`. `make` returns the service of an account, of its id, the
     values of these settings and the tokens that `calllogd voip-token` made for it; None if there is nothing
     yet by which it could prove who it is. `methods` are those of its messages, which have `body_most` bytes
-    at most. `challenge` is what those are asked for who do not prove who they are: the same for every account,
+    at most. `challenge` is what is asked of those who do not prove who they are: the same for each account,
     so that nobody learns which there are.
     """
 

@@ -34,7 +34,10 @@ class RecordingNotReady(CalllogdError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchOrder:
-    """A recording to be fetched for the `attempts`-th time, by whoever holds the order until `until`."""
+    """A recording to be fetched for the `attempts`-th time, by whoever holds the order until `until`.
+
+    `url` is its web address, or `NAME:REFERENCE` for what the VoIP service of that name can find.
+    """
 
     key: CallKey
     url: str
@@ -61,9 +64,9 @@ class Fetcher(Protocol):
     """The way to recordings at VoIP services."""
 
     async def fetch(self, key: CallKey, url: str) -> str:
-        """Keep what is at `url` as the call's recording, and return its media type.
+        """Keep what is at `url`, or what it refers to, as the call's recording, and return its media type.
 
-        Idempotent. Raises RecordingRefused and RecordingNotReady.
+        Idempotent. Raises RecordingRefused and RecordingNotReady, which tell of an address its host alone.
         """
         ...
 
