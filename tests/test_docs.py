@@ -6,12 +6,13 @@ import pytest
 
 from calllogd.config import ACCOUNT, GENERIC, SECTIONS
 from calllogd.domain.call import CallState
+from calllogd.voip.provider import services
 from calllogd.web.problems import PROBLEMS
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = [
     "init", "check", "status", "calls", "show", "retry", "forget", "voip-token", "rotate-key", "demo",
-    "--once",
+    "--once", "simulate", "import", "replay", "3cx-template",
 ]  # fmt: skip
 EVENTS = [
     "accepted", "call", "account_paused", "account_resumed", "account_installed", "account_disabled",
@@ -61,6 +62,17 @@ def test_operators_read_of_every_command(command: str) -> None:
     assert f"`calllogd {command}" in document("docs/operators.md")
 
 
+@pytest.mark.parametrize("name", sorted(services().keys() - {"generic"}))
+def test_every_voip_service_has_a_page_with_its_settings(name: str) -> None:
+    page = document(f"docs/voip/{name}.md")
+    assert f"[accounts.voip.{name}]" in page
+    assert f"/voip/{name}/" in page
+    assert "curl" in page
+    missing = [key for key in services()[name].settings if f"`{key}`" not in page and f"{key} =" not in page]
+    assert not missing
+    assert f"({name}.md)" in document("docs/voip/README.md")
+
+
 @pytest.mark.parametrize("route", ROUTES)
 def test_integrators_read_of_every_route(route: str) -> None:
     assert route in document("docs/integrators.md")
@@ -82,7 +94,7 @@ def test_operators_read_of_every_event_of_the_log(event: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+    "name", ["README.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
 )
 def test_documents_refer_to_files_that_exist(name: str) -> None:
     words = document(name).replace("(", " ").replace(")", " ").replace("`", " ").split()
