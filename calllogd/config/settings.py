@@ -39,9 +39,9 @@ class Integration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recordings:
-    """Where recordings are kept and for how long, and where they may come from.
+    """Where recordings are kept and for how long, where they may come from, and whether they become MP3.
 
-    `keep_days` is 0 for ever.
+    `keep_days` is 0 for ever; `convert` is auto or off.
     """
 
     path: Path
@@ -49,6 +49,7 @@ class Recordings:
     keep_days: float
     keep_free_bytes: int
     allow_private: tuple[Network, ...]
+    convert: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

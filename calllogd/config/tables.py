@@ -190,6 +190,11 @@ SECTIONS: Mapping[str, Mapping[str, Setting]] = {
             'private networks that recordings may be fetched from, such as ["10.0.0.0/8"]',
             show="[]",
         ),
+        "convert": Setting(
+            choice("auto", "off"),
+            "auto",
+            "auto: WAV and GSM become MP3, if ffmpeg is installed; off: recordings stay as they come",
+        ),
     },
     "admin": {
         "token": Setting(token, None, "token of the operator's pages and API", secret=True, show='"…"'),

@@ -17,7 +17,7 @@ from calllogd.config import Settings
 from calllogd.console.accounts import accounts_of, providers_of
 from calllogd.console.exits import EX_FAILED, EX_OK, EX_TEMPFAIL, EX_USAGE
 from calllogd.console.ledger import Ledger, ledger
-from calllogd.console.parts import SystemClock
+from calllogd.console.parts import LISTING_BYTES, SystemClock
 from calllogd.console.words import out
 from calllogd.database.caught_up import LedgerOfCaughtUp, Range
 from calllogd.errors import InputRefused
@@ -74,7 +74,7 @@ async def _from_lists(
             "calllogd: no VoIP service is configured that lists its calls; for files there is --file\n"
         )
         return EX_USAGE
-    outside = Outside(settings.recordings.allow_private)
+    outside = Outside(settings.recordings.allow_private, answer_bytes=LISTING_BYTES)
     await outside.open()
     try:
         use_case = CatchUpUseCase(calls=book.calls, asker=outside, clock=SystemClock())

@@ -34,6 +34,7 @@ from calllogd.kommo.oauth import KommoOAuth
 from calllogd.kommo.users import Users
 from calllogd.kommo.webhook import WebhookSecrets
 from calllogd.queue.queue import Queue
+from calllogd.recordings.convert import Converter
 from calllogd.recordings.fetch import FETCH_S, RecordingFetcher
 from calllogd.recordings.links import Links
 from calllogd.recordings.outside import Outside
@@ -53,6 +54,9 @@ Teller = Callable[[Mapping[int, Mapping[str, int]]], Callable[[Call, Call], None
 
 RENEWAL_PATIENCE_S = 2.0
 """How long a renewal of tokens in flight may take once everything else has been closed."""
+
+LISTING_BYTES = 16 * 1024 * 1024
+"""How long a VoIP service's answer may be that lists calls: a page of a thousand has more than 1 MiB."""
 
 LEASE_MARGIN_S = 60.0
 """How much longer a recording is held than fetching it may take."""
@@ -94,6 +98,7 @@ class Parts:
     with_recordings: LedgerOfRecordings
     links: Links
     fetch_worker: FetchRecordingWorker
+    converter: Converter | None
     retention: Retention
     save_call_event: SaveCallEventUseCase
     save_recording: SaveRecordingUseCase
@@ -134,10 +139,10 @@ async def _built(settings: Settings, book: Ledger, opened: AsyncExitStack, told:
         settings.recordings.path, settings.recordings.max_bytes, settings.recordings.keep_free_bytes
     )
     await store.open()
-    fetcher = RecordingFetcher(store, settings.recordings.allow_private)
+    fetcher = RecordingFetcher(store, settings.recordings.allow_private, providers=providers, clock=clock)
     await fetcher.open()
     opened.push_async_callback(fetcher.close)
-    outside = Outside(settings.recordings.allow_private)
+    outside = Outside(settings.recordings.allow_private, answer_bytes=LISTING_BYTES)
     await outside.open()
     opened.push_async_callback(outside.close)
     links = Links(await book.keys.own_key("recordings"), settings.http.public_url)
@@ -231,6 +236,7 @@ async def _built(settings: Settings, book: Ledger, opened: AsyncExitStack, told:
         with_recordings=with_recordings,
         links=links,
         fetch_worker=FetchRecordingWorker(use_case=fetch, width=settings.workers),
+        converter=Converter(store, clock) if settings.recordings.convert == "auto" else None,
         retention=Retention(
             store=store,
             with_recordings=with_recordings,

@@ -184,6 +184,8 @@ async def _watch(built: Parts, asked: asyncio.Queue[Asked]) -> Asked:
         asyncio.create_task(built.error_files_worker.run(), name="error files"),
         asyncio.create_task(_tell_watchdog(built), name="watchdog"),
     ]
+    if built.converter is not None:
+        forever.append(asyncio.create_task(built.converter.run(), name="conversion"))
     waiting = asyncio.create_task(asked.get(), name="signals")
     try:
         done, _ = await asyncio.wait({*forever, waiting}, return_when=asyncio.FIRST_COMPLETED)

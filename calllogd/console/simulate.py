@@ -29,6 +29,8 @@ FOLLOWED_S = 60.0
 
 ACCEPTED = range(200, 300)
 
+EXTENSIONS_LEAST = 3
+
 
 async def simulate(settings: Settings, arguments: argparse.Namespace) -> int:
     """Post a call's messages to the daemon, and tell what becomes of it."""
@@ -37,6 +39,8 @@ async def simulate(settings: Settings, arguments: argparse.Namespace) -> int:
         return _refused(
             f"there is no simulation of {arguments.service}; there are {', '.join(simulations())}"
         )
+    if len(arguments.extensions.split(",")) < EXTENSIONS_LEAST:
+        return _refused("--extensions should name three, as in 101,102,103")
     if arguments.kind not in simulation.kinds:
         return _refused(f"{arguments.service} tells of {', '.join(sorted(simulation.kinds))} only")
     async with ledger(settings) as book:
@@ -70,8 +74,9 @@ async def _configured(
         if name in account.voip
     }
     for one in directory.voip_tokens:
-        if one.provider == name and one.until is None and one.account_id not in found:
-            found[one.account_id] = {**defaults, "token": one.token}
+        if one.provider == name and one.until is None:
+            known = found.get(one.account_id, defaults)
+            found[one.account_id] = {**known, "token": known.get("token") or one.token}
     chosen = [account_id for account_id in found if wanted in (None, account_id)]
     return (chosen[0], found[chosen[0]]) if len(chosen) == 1 else None
 

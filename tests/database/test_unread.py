@@ -34,7 +34,7 @@ async def unread(database: Database, tmp_path: Path) -> LedgerOfUnread:
 
 def test_it_is_what_the_use_case_needs(database: Database, tmp_path: Path) -> None:
     kept: UnreadMessages = LedgerOfUnread(database, Vault(None, tmp_path / "key"))
-    assert kept
+    assert callable(kept.keep)
 
 
 async def test_a_message_comes_back_as_it_was(unread: LedgerOfUnread) -> None:

@@ -480,6 +480,7 @@ async def installation(
                 "path": f"{folder}/recordings",
                 "keep_free_bytes": 0,
                 "allow_private": ["127.0.0.0/8"],
+                "convert": "off",
             },
             "log": {"file": f"{folder}/calllogd.log"},
         }

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ async def test_every_line_is_counted_once(tmp_path: Path) -> None:
         await until(lambda: _is_followed(here))
         writing = asyncio.create_task(write(path))
         for kill in range(KILLS):
-            await until(lambda kill=kill: counted(here)[0] > LINES * kill // KILLS, 20)
+            await until(partial(_has, here, LINES * kill // KILLS), 60)
             daemon.kill()
             await daemon.ready()
         await writing
@@ -80,9 +81,13 @@ async def test_every_line_is_counted_once(tmp_path: Path) -> None:
         assert counted(here) == (LINES, LINES, 0)
 
 
+def _has(here: Installation, calls: int) -> bool:
+    return counted(here)[0] > calls
+
+
 def _is_followed(here: Installation) -> bool:
     with closing(sqlite3.connect(f"file:{here.ledger}?mode=ro", uri=True)) as ledger:
-        return ledger.execute("SELECT count(*) FROM followed").fetchone() == (1,)
+        return bool(ledger.execute("SELECT count(*) FROM followed").fetchone() == (1,))
 
 
 async def _quiet(daemon: Daemon) -> None:

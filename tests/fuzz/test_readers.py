@@ -17,8 +17,9 @@ from calllogd.config.values import domains
 from calllogd.errors import ConfigError, InputRefused
 from calllogd.kommo.domains import Domains
 from calllogd.recordings.audio import HEAD_BYTES, kind_of
-from calllogd.recordings.fetch import LONGEST_RETRY_AFTER_S, RecordingRefused, _check, _parsed, _retry_after_s
+from calllogd.recordings.outside import LONGEST_RETRY_AFTER_S, _check, _parsed, retry_after_s
 from calllogd.recordings.store import Found
+from calllogd.voip.errand import ErrandFailed
 from calllogd.voip.fields import YEAR_2000, YEAR_2100, start_of
 from calllogd.voip.provider import service_settings
 from calllogd.voip.provider.generic import is_safe
@@ -210,7 +211,7 @@ def test_an_address_of_a_recording_is_fetched_by_https_or_refused(url: str) -> N
     try:
         parsed = _parsed(url)
         _check(parsed)
-    except RecordingRefused:
+    except ErrandFailed:
         return
     assert (
         parsed.scheme == "https" or parsed.host in ("localhost", "::1") or str(parsed.host).startswith("127.")
@@ -220,7 +221,7 @@ def test_an_address_of_a_recording_is_fetched_by_https_or_refused(url: str) -> N
 
 @given(st.text(max_size=40) | st.integers().map(str), st.text(max_size=40))
 def test_a_service_makes_nobody_wait_for_more_than_an_hour(after: str, date: str) -> None:
-    wait_s = _retry_after_s({"Retry-After": after, "Date": date})
+    wait_s = retry_after_s({"Retry-After": after, "Date": date})
     assert wait_s is None or (math.isfinite(wait_s) and 0 <= wait_s <= LONGEST_RETRY_AFTER_S)
 
 

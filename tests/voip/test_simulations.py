@@ -47,7 +47,8 @@ def test_the_call_is_that_of_the_scene(name: str, kind: Kind) -> None:
     # The orders are the same each time.
     chance = random.Random(f"{name} {kind}")  # noqa: S311
     for order in range(ORDERS):
-        recording = "https://voip.example/1.mp3" if order % 2 or kind is Kind.RECORDING_FIRST else None
+        is_recorded = kind in simulation.recorded and (order % 2 or kind is Kind.RECORDING_FIRST)
+        recording = "https://voip.example/1.mp3" if is_recorded else None
         played = scene(kind, recording)
         sent = list(simulation.messages(played, service.address(url, values), values, START))
         if order:

@@ -88,12 +88,13 @@ class Simulation:
     `messages` returns its requests, in their usual order, each signed: of a scene, the address that is
     entered at the service (with its token, if it has one), the service's settings, and the Unix second at
     which they are sent. `call_id` is the id under which the call will be known. `kinds` are those that the
-    service can tell of.
+    service can tell of, and `recorded` those of whose recordings.
     """
 
     messages: Callable[[Scene, str, Mapping[str, Any], float], Sequence[Webhook]]
     call_id: Callable[[Scene], str]
     kinds: frozenset[Kind] = frozenset(Kind)
+    recorded: frozenset[Kind] = frozenset(Kind)
 
 
 @lru_cache(maxsize=1)
