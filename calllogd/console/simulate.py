@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import random
 import secrets
 import sys
@@ -31,6 +32,9 @@ ACCEPTED = range(200, 300)
 
 EXTENSIONS_LEAST = 3
 
+KEY = "CALLLOGD_SIMULATE_KEY"
+"""Variable with the key of a service that signs with one that it alone has."""
+
 
 async def simulate(settings: Settings, arguments: argparse.Namespace) -> int:
     """Post a call's messages to the daemon, and tell what becomes of it."""
@@ -50,7 +54,11 @@ async def simulate(settings: Settings, arguments: argparse.Namespace) -> int:
             return _refused(f"{arguments.service} is configured for no account, or for several: {one}")
         account_id, values = found
         scene = _scene(arguments)
-        sent = _messages(settings, arguments, account_id, values, (simulation, scene))
+        values = {**values, "private_key": os.environ.get(KEY)}
+        try:
+            sent = _messages(settings, arguments, account_id, values, (simulation, scene))
+        except ValueError as error:
+            return _refused(str(error))
         if not await _post(settings, sent):
             return EX_FAILED
         return await _follow(book, CallKey(account_id, simulation.call_id(scene)))

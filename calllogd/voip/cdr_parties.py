@@ -12,7 +12,7 @@ from calllogd.domain.phone import Kind, read
 from calllogd.voip.cdr import Cdr
 from calllogd.voip.pbx import INBOUND, OUTBOUND, is_extension, is_inside
 
-_LOCAL = re.compile(r"Local/(.*)-[0-9a-f]{4,};([12])", re.IGNORECASE)
+_LOCAL = re.compile(r"Local/.*-[0-9a-f]{4,};([12])", re.IGNORECASE)
 """A Local channel has two halves: the first one is dialled, the second one dials on."""
 
 _CHANNEL = re.compile(r"(.*?)(?:-[0-9a-f]+)?", re.IGNORECASE)
@@ -66,14 +66,13 @@ class Parties(NamedTuple):
             client = _leg(cdr, cdr.uniqueid, Side.CLIENT, direction=Direction.INBOUND, phone=cdr.src)
         else:
             client = _leg(cdr, f"{cdr.id}/a", Side.CLIENT)
-        called = self._called(cdr)
-        if not (cdr.dstchannel or cdr.extension or (cdr.dstchannel is None and called)):
+        if cdr.dstchannel == "" and not cdr.extension:
             # Nobody but a menu, a queue or a mailbox has answered.
             if cdr.status is not CallStatus.VOICEMAIL:
                 client = client._replace(status=CallStatus.NO_ANSWER, talk=None, answered_at=None)
             return (client,)
-        staff = _leg(cdr, f"{cdr.id}/b", Side.STAFF, extension=called)
-        if _half(cdr.dstchannel) and staff.status is CallStatus.ANSWERED:
+        staff = _leg(cdr, f"{cdr.id}/b", Side.STAFF, extension=self._called(cdr))
+        if _half(cdr.dstchannel):
             # The telephone behind it is told of too, and counts more: here waiting may count as talk.
             staff = staff._replace(answered_at=None, talk=None if is_all_told else staff.talk)
         return (client, staff)
@@ -171,16 +170,13 @@ def _leg(cdr: Cdr, leg_id: str, side: Side | None, **known: Any) -> Leg:
 def _half(channel: str | None) -> str:
     """Return which half of a Local channel it is; empty for all others."""
     found = _LOCAL.fullmatch(channel or "")
-    return "" if found is None else found[2]
+    return "" if found is None else found[1]
 
 
 def _name(channel: str | None) -> str:
     """Return what a channel is named after."""
-    channel = channel or ""
-    if local := _LOCAL.fullmatch(channel):
-        return f"Local/{local[1]}"
-    found = _CHANNEL.fullmatch(channel)
-    return channel if found is None else found[1]
+    found = _CHANNEL.fullmatch(channel or "")
+    return channel or "" if found is None else found[1]
 
 
 def _device(channel: str | None) -> str:

@@ -50,7 +50,7 @@ class Switch(NamedTuple):
         else:
             legs = self._from_outside(record, leg, now)
         # The leg for which this one was made has a record of its own: until then the call goes on.
-        return (*legs, Leg(record.origin)) if legs and record.origin else legs
+        return (*legs, Leg(record.origin)) if record.origin else legs
 
     def _from_outside(self, record: Record, leg: Leg, now: float) -> tuple[Leg, ...]:
         """Return the leg of a client who has called; what a menu or a mailbox answers is no talk."""

@@ -245,6 +245,11 @@ def test_settings_that_are_wrong(name: str, value: Any) -> None:
         SERVICE.settings[name].read(value)
 
 
+def test_secrets_are_known_to_be_secret() -> None:
+    secret = {name for name, setting in SERVICE.settings.items() if setting.secret}
+    assert secret == {"token", "previous_token"}
+
+
 def test_the_guide_names_every_setting() -> None:
     guide = (Path(__file__).parents[2] / "docs/voip/asterisk.md").read_text()
     assert [name for name in SERVICE.settings if f"`{name}`" not in guide and f"{name} =" not in guide] == []
@@ -389,7 +394,13 @@ def side(fields: dict[str, str], **values: Any) -> tuple[Side | None, Direction 
         ({"src": "101", "dst": "*97"}, (Side.STAFF, OUT, "*97")),
         ({"src": "101", "dst": "s", "dstchannel": ""}, (Side.STAFF, OUT, "s")),
         ({"src": "101", "dst": "", "dstchannel": "SIP/provider-01"}, (Side.CLIENT, OUT, "")),
+        ({"src": "101", "dst": "", "dstchannel": ""}, (Side.STAFF, OUT, "")),
+        ({"src": "101", "dst": "", "dstchannel": "Local/x@y-0000abcd;1"}, (Side.STAFF, OUT, "")),
         # A dialplan knows best.
+        (
+            {"src": CLIENT, "dst": "101", "channel": "Local/101@q-0000abcd;2", "direction": "in"},
+            (Side.CLIENT, IN, CLIENT),
+        ),
         ({"src": "101", "dst": "102", "direction": "in"}, (Side.CLIENT, IN, "101")),
         ({"src": "12125550123", "dst": "102", "direction": "out"}, (Side.CLIENT, OUT, "102")),
         ({"src": "12125550123", "dst": "102", "direction": "internal"}, (Side.STAFF, OUT, "102")),
@@ -413,11 +424,19 @@ def test_directions(fields: dict[str, str], found: tuple[Side, Direction, str]) 
         ("DAHDI/i10/12125550123-3f", "PJSIP/bob-02", (Side.STAFF, OUT, "102")),
         ("PJSIP/200-01", "PJSIP/bob-02", (Side.CLIENT, IN, "101")),
         ("PJSIP/bob-01", "PJSIP/200-02", (Side.CLIENT, OUT, "102")),
+        ("Local/103@x-0000abcd;1", "PJSIP/bob-02", (Side.STAFF, OUT, "102")),
     ],
 )
 def test_trunks(channel: str, dstchannel: str, found: tuple[Side, Direction, str]) -> None:
     fields = {"src": "101", "dst": "102", "channel": channel, "dstchannel": dstchannel}
     assert side(fields, trunks=("PJSIP/provider", "DAHDI/i1", "pjsip/200")) == found
+
+
+def test_local_channels_are_no_trunks_and_nobodys() -> None:
+    through = {"src": "101", "dst": "12125550177", "dstchannel": "Local/12125550177@out-0000abcd;1"}
+    assert side(through, trunks=("PJSIP/provider",)) == (Side.CLIENT, OUT, "12125550177")
+    back = {"src": CLIENT, "dst": "101", "channel": "Local/12125550123@in-0000abcd;1"}
+    assert side(back, trunks=("PJSIP/provider",)) == (Side.CLIENT, IN, CLIENT)
 
 
 def test_contexts_are_a_setting() -> None:
@@ -435,6 +454,8 @@ def test_digits_of_extensions_are_a_setting(digits: int, found: Direction) -> No
 def test_extensions_as_long_as_numbers_make_no_calls() -> None:
     fields = {"src": "123456", "dst": "123457", "dstchannel": "SIP/123457-01"}
     assert asterisk(extension_digits=6).parse(form(**fields), NOW) == ()
+    assert asterisk(extension_digits=6).parse(form(**{**fields, "dstchannel": "DAHDI/25-1"}), NOW) == ()
+    assert len(asterisk().parse(form(**fields), NOW)) == 1
 
 
 @pytest.mark.parametrize(
@@ -526,15 +547,36 @@ def test_a_local_channel_alone_is_no_call() -> None:
         (Side.STAFF, None, None),
         (None, None, None),
     ]
+    unknown = legs(ASTERISK.parse(form(**{**half, "src": ""}, dstchannel="SIP/101-01"), NOW))
+    assert [(leg.side, leg.phone, leg.direction) for leg in unknown] == [
+        (Side.STAFF, None, None),
+        (None, None, None),
+    ]
+    long = asterisk(extension_digits=6).parse(form(**{**half, "src": "123456"}, dstchannel="SIP/101-01"), NOW)
+    assert [leg.phone for leg in legs(long)] == [None, None]
     away = {**half, "dst": "12125550177"}
     told = legs(ASTERISK.parse(form(**away, dstchannel="SIP/provider-01"), NOW))
     assert [(leg.side, leg.phone) for leg in told] == [(None, None), (None, None)]
+
+
+def test_only_the_channel_that_began_the_call_tells_the_number() -> None:
+    later = form(
+        linkedid="7.0", src="12125550150", dst="102", channel="SIP/provider-02", dstchannel="SIP/102-03"
+    )
+    told = legs(ASTERISK.parse(later, NOW))
+    assert [(leg.id, leg.side, leg.phone) for leg in told] == [
+        ("7.1/SIP/102-03/a", Side.CLIENT, None),
+        ("7.1/SIP/102-03/b", Side.STAFF, None),
+        ("7.0", None, None),
+    ]
 
 
 def test_an_announcement_is_no_outbound_talk() -> None:
     fields = {"src": "101", "dst": "12125550150", "start": "1795407336", "end": "1795407340", "billsec": "4"}
     call = one_call(ASTERISK.parse(form(**fields, dstchannel=""), NOW))
     assert call.facts.outcome == Outcome(CallStatus.FAILED, 0)
+    call = one_call(ASTERISK.parse(form(**fields, dstchannel="", disposition="BUSY"), NOW))
+    assert call.facts.outcome == Outcome(CallStatus.BUSY, 0)
     call = one_call(ASTERISK.parse(form(**fields), NOW))
     assert call.facts.outcome == Outcome(ANSWERED, 4)
 
@@ -551,6 +593,12 @@ def test_the_least_that_will_do() -> None:
     told = ASTERISK.parse(form(linkedid=None, src=CLIENT, dst="101", billsec=9), NOW)
     call = one_call(told)
     assert call.facts == expected(IN, CLIENT, "101", ANSWERED, 9)
+    call = one_call(ASTERISK.parse(form(linkedid=None, src=CLIENT, dst="12125559000", billsec=9), NOW))
+    assert call.facts == expected(IN, CLIENT, None, ANSWERED, 9)
+    call = one_call(ASTERISK.parse(form(linkedid=None, src=CLIENT, dst="101", billsec=9, dstchannel=""), NOW))
+    assert call.facts == expected(IN, CLIENT, None, CallStatus.NO_ANSWER, 0)
+    spoken = form(linkedid=None, src=CLIENT, dst="1", billsec=9, dstchannel="", extension="103")
+    assert one_call(ASTERISK.parse(spoken, NOW)).facts == expected(IN, CLIENT, "103", ANSWERED, 9)
 
 
 # what is posted

@@ -263,6 +263,8 @@ def test_networks_count_besides() -> None:
 def test_something_has_to_prove_who_it_is() -> None:
     assert made() is None
     assert made(username="fs") is None
+    assert made(token=TOKEN) is not None
+    assert made(password=PASSWORD) is not None
     provider = made(error_files=Path("/var/log/freeswitch/json_cdr"))
     assert provider is not None
     assert provider.error_files == Path("/var/log/freeswitch/json_cdr")
@@ -296,6 +298,12 @@ def test_what_it_can_do() -> None:
 def test_settings_that_are_wrong(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         SERVICE.settings[name].read(value)
+
+
+def test_secrets_are_known_to_be_secret() -> None:
+    secret = {name for name, setting in SERVICE.settings.items() if setting.secret}
+    assert secret == {"password", "previous_password", "token", "previous_token"}
+    assert SERVICE.settings["username"].read("fs") == "fs"
 
 
 def test_the_guide_names_every_setting() -> None:
@@ -356,6 +364,7 @@ def test_an_empty_request_says_nothing() -> None:
         b"cdr=",
         b"cdr=%5B%5D",
         b"cdr=W10=",
+        b"cdr=!" + base64.b64encode(PLAIN),
         b"<cdr/>",
         b"cdr=%3Ccdr%3E",
         b'{"variables": []}',
@@ -541,6 +550,15 @@ def test_given_on_twice() -> None:
     assert [leg.side for leg in call.legs if leg.id == A] == [Side.CLIENT]
 
 
+@pytest.mark.parametrize("channel", ["", "sofia/internal/ann@h", "sofia/gateway/provider/102", "102@h"])
+def test_given_to_somebody_unknown(channel: str) -> None:
+    history = {"transfer_history": f"{START + 15}:x:uuid_br:{D}", "bridge_channel": channel}
+    (one,) = told(from_outside(talk=12, bridged=8, **history))
+    assert [(leg.id, leg.extension, leg.talk) for leg in one.event.legs] == [(A, None, 12), (D, None, 5)]
+    (one,) = told(from_outside(talk=12, bridged=8, end_epoch="", **history))
+    assert [leg.id for leg in one.event.legs] == [A]
+
+
 def test_outbound_attended_transfer() -> None:
     history = f"{START + 20}:x:uuid_br:{D}"
     call = one_call(
@@ -590,6 +608,7 @@ def test_behind_a_loopback_is_the_same_call() -> None:
         IN, CLIENT, "101", ANSWERED, 12
     )
     named = record(C, CLIENT, "101", talk=12, loopback_leg="B", calllogd_call=A, bridged=8)
+    assert len(told(named)) == 1
     assert one_call(from_outside(talk=12, bridged=8), named).key.call_id == A
 
 
@@ -601,6 +620,17 @@ def test_internal() -> None:
     assert (
         told(record(A, "123456", "123457", user_name="123456"), provider=freeswitch(extension_digits=6)) == []
     )
+
+
+def test_extensions_may_be_long() -> None:
+    provider = freeswitch(extension_digits=6)
+    (one,) = told(record(B, "x", "123457", made_for=A), provider=provider)
+    assert [(leg.side, leg.extension) for leg in one.event.legs] == [(Side.STAFF, "123457"), (None, None)]
+
+
+def test_an_internal_call_to_an_outside_number_is_none_of_ours() -> None:
+    assert told(record(A, "101", "12125550150", calllogd_direction="internal")) == []
+    assert len(told(record(A, "101", "12125550150", calllogd_direction="out"))) == 1
 
 
 # who is who
@@ -763,6 +793,7 @@ def run(*applications: tuple[str, Any]) -> dict[str, Any]:
             {"content": run(("record_session", "1.wav"), ("record_session", "2.wav"), ("bridge", "x"))},
             "freeswitch:2.wav",
         ),
+        ({"calllogd_recording": "1.wav", "record_name": "2.wav"}, "freeswitch:1.wav"),
         ({"calllogd_recording": "1.wav", "content": run(("record_session", "2.wav"))}, "freeswitch:1.wav"),
     ],
 )
