@@ -170,6 +170,7 @@ async def _built(settings: Settings, book: Ledger, opened: AsyncExitStack, told:
     calls = LedgerOfCalls(
         book.database,
         regions={account.id: account.region for account in accounts.values()},
+        leg_wait=settings.policy.leg_wait,
         rung=queue.wake,
         told=None if told is None else told(extensions),
     )

@@ -32,10 +32,11 @@ _NEW = Accepted(CallState.PENDING, duplicate=False, new=True)
 
 
 class Arrival(NamedTuple):
-    """A message and the Unix second in which it came."""
+    """A message, the Unix second in which it came, and how long news of a leg wait for others, in seconds."""
 
     message: Message
     now: float
+    leg_wait: float = 0.0
 
 
 def accept(connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
@@ -77,13 +78,13 @@ def _new(arrival: Arrival) -> Accepted:
     return _NEW if result is None else replace(_NEW, rev=result.rev)
 
 
-def _fold(connection: sqlite3.Connection, message: Message, now: float) -> Accepted:
+def _fold(connection: sqlite3.Connection, message: Message, now: float, leg_wait: float) -> Accepted:
     """Fold a message into a call that is known."""
     found = find(connection, message.event.key)
     if found is None:
         raise StorageError(f"the row of {message.event.key} has gone")
     number, call = found
-    folded = fold(call, message.event, now)
+    folded = fold(call, message.event, now, leg_wait)
     rev = None if folded.result is None else folded.result.rev
     if folded is call:
         count_message((connection, number), now, message)

@@ -118,9 +118,9 @@ def insert(rows: int) -> str:
     return f"INSERT INTO arrivals ({', '.join(_NEW)}) VALUES {', '.join([row] * rows)}"
 
 
-def new_row(message: Message, now: float) -> tuple[Any, ...]:
+def new_row(message: Message, now: float, leg_wait: float = 0.0) -> tuple[Any, ...]:
     """Return the values of a call that is heard of for the first time, and of the message that told of it."""
-    call = fold(None, message.event, now)
+    call = fold(None, message.event, now, leg_wait)
     return (*call.key, now, *reported(call), message.who, message.what, message.body)
 
 

@@ -65,7 +65,8 @@ class LedgerOfCalls:
     """Calls in SQLite; implements `VoipCalls`, and answers the operator's questions.
 
     `regions` tells two spellings of one number from two numbers: it has to be the same for all who work on
-    calls, and those who only read may leave it out. `rung` is called on the loop after each commit that put
+    calls, and those who only read may leave it out. Calls of which a leg is told are due `leg_wait` seconds
+    later: to look at them before would be in vain. `rung` is called on the loop after each commit that put
     rings into the queue, `told` after each that changed a known call, with the call before and after; neither
     may raise.
     """
@@ -75,11 +76,13 @@ class LedgerOfCalls:
         database: Database,
         *,
         regions: Regions = NO_REGIONS,
+        leg_wait: float = 0.0,
         rung: Callable[[], None] = lambda: None,
         told: Callable[[Call, Call], None] | None = None,
     ) -> None:
         self._database = database
         self._regions = regions
+        self._leg_wait = leg_wait
         self._rung = rung
         self._told = told
         self._intake = Together(accept, self._accepted, at_once=accept_new)
@@ -96,7 +99,7 @@ class LedgerOfCalls:
         """
         if self._database.waiting >= WAITING_LIMIT:
             raise Overloaded(retry_after_s=1)
-        return await self._database.write_together(self._intake, Arrival(message, now))
+        return await self._database.write_together(self._intake, Arrival(message, now, self._leg_wait))
 
     async def accept_all(
         self,
@@ -108,7 +111,7 @@ class LedgerOfCalls:
 
         What `also` raises undoes everything.
         """
-        arrivals = [Arrival(message, now) for message in messages]
+        arrivals = [Arrival(message, now, self._leg_wait) for message in messages]
 
         def unit(connection: sqlite3.Connection) -> Sequence[Accepted]:
             also(connection)

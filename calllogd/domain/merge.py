@@ -51,12 +51,13 @@ class CallEvent:
     result: Result | None = None
 
 
-def fold(call: Call | None, event: CallEvent, now: float) -> Call:
+def fold(call: Call | None, event: CallEvent, now: float, leg_wait: float = 0.0) -> Call:
     """Return the call as it is known after `event`; the very same object if the event says nothing new.
 
-    News make the call due at once, and raise its revision if something else should stand in Kommo now; what
-    is to be done about them is for `plan` to say.
+    News make the call due at once, those of a leg after `leg_wait` seconds, for others may follow; and raise
+    its revision if something else should stand in Kommo now. What is to be done is for `plan` to say.
     """
+    due_at = now + leg_wait if event.legs else now
     if call is None:
         return Call(
             key=event.key,
@@ -67,7 +68,7 @@ def fold(call: Call | None, event: CallEvent, now: float) -> Call:
             result=event.result,
             recording=event.recording,
             arrived_at=now,
-            due_at=now,
+            due_at=due_at,
         )
     legs = merge_legs(call.legs, event.legs) if event.legs else call.legs
     folded = replace(
@@ -82,7 +83,9 @@ def fold(call: Call | None, event: CallEvent, now: float) -> Call:
         return call
     heard_at = call.heard_at if legs == call.legs else now
     news = content(folded) != content(call)
-    return replace(folded, revision=call.revision + news, due_at=now, heard_at=heard_at)
+    if event.legs and call.due_at is not None:
+        due_at = min(due_at, call.due_at)
+    return replace(folded, revision=call.revision + news, due_at=due_at, heard_at=heard_at)
 
 
 def first_facts(event: CallEvent) -> Facts:

@@ -15,8 +15,8 @@ from calllogd.voip.pbx import INBOUND, OUTBOUND, is_extension, is_inside
 _LOCAL = re.compile(r"Local/.*-[0-9a-f]{4,};([12])", re.IGNORECASE)
 """A Local channel has two halves: the first one is dialled, the second one dials on."""
 
-_CHANNEL = re.compile(r"(.*?)(?:-[0-9a-f]+)?", re.IGNORECASE)
-"""A channel has the name of its device or trunk, and a number of its own."""
+_OWN_NUMBER = re.compile(r"-[0-9a-f]+\Z", re.IGNORECASE)
+"""What a channel has behind the name of its device or trunk."""
 
 _DEVICE = re.compile(
     r"(?:PJSIP|SIP|IAX2|SCCP|Skinny|Agent|Local)/(?:FM(?:PR|GL)-)?([^/@#]+).*", re.IGNORECASE
@@ -175,8 +175,7 @@ def _half(channel: str | None) -> str:
 
 def _name(channel: str | None) -> str:
     """Return what a channel is named after."""
-    found = _CHANNEL.fullmatch(channel or "")
-    return channel or "" if found is None else found[1]
+    return _OWN_NUMBER.sub("", channel or "")
 
 
 def _device(channel: str | None) -> str:

@@ -49,8 +49,11 @@ LEGS = st.builds(
     direction=st.sampled_from([None, *Direction]),
     phone=st.sampled_from([None, "101", "+1 212 555 0123"]),
     extension=st.sampled_from([None, "101", "102"]),
+    started_at=st.sampled_from([None, START, START - 1]),
     answered_at=st.sampled_from([None, START]),
     ended_at=st.sampled_from([None, START + 5]),
+    talk=st.sampled_from([None, 0, 5]),
+    status=st.sampled_from([None, *CallStatus]),
 )
 EVENTS = st.builds(
     CallEvent,
@@ -123,7 +126,8 @@ def test_the_revision_grows_with_news_and_only_then(events: list[CallEvent]) -> 
         before, call = call, fold(call, event, START + 9)
         news = (before.facts, before.recording) != (call.facts, call.recording)
         assert call.revision == before.revision + (content(before) != content(call))
-        assert call.due_at == (START + 9 if news else before.due_at)
+        # A leg does not put off what is due already.
+        assert call.due_at == (START + 9 if news and not event.legs else before.due_at)
 
 
 def test_the_first_message_makes_a_call_that_is_due_at_once() -> None:
@@ -212,3 +216,16 @@ def test_only_news_of_legs_begin_the_quiet_time_anew() -> None:
     assert heard.heard_at == START
     assert fold(heard, CallEvent(key=KEY, legs=(leg._replace(talk=3),)), START + 7).heard_at == START + 7
     assert fold(None, CallEvent(key=KEY, facts=call.facts), START).heard_at is None
+
+
+def test_news_of_a_leg_are_due_when_others_could_have_followed() -> None:
+    leg = Leg("a", Side.CLIENT, Direction.INBOUND, "5550123")
+    call = fold(None, CallEvent(key=KEY, legs=(leg,)), START, 10)
+    assert call.due_at == START + 10
+    more = fold(call, CallEvent(key=KEY, legs=(leg._replace(talk=3),)), START + 5, 10)
+    assert more.due_at == START + 10
+    assert fold(
+        replace(call, due_at=None), CallEvent(key=KEY, legs=(leg._replace(talk=3),)), START + 5, 10
+    ).due_at == (START + 15)
+    told = fold(call, CallEvent(key=KEY, recording=Recording(state=RecordingState.EXPECTED)), START + 5, 10)
+    assert told.due_at == START + 5

@@ -274,8 +274,8 @@ CREATE TABLE task (
     priority REAL NOT NULL DEFAULT 0.0
 );
 
--- A new call rings for itself, in the transaction that makes it known.
-CREATE TRIGGER ring_for_new AFTER INSERT ON calls BEGIN
+-- A new call that is due rings for itself, in the transaction that makes it known.
+CREATE TRIGGER ring_for_new AFTER INSERT ON calls WHEN NEW.due_at <= NEW.arrived_at BEGIN
     INSERT INTO task (queue, data)
     VALUES ('calllogd', CAST(json_object('account_id', NEW.account_id, 'call_id', NEW.call_id) AS BLOB));
 END;

@@ -28,7 +28,7 @@ def _messages(scene: Scene, url: str, values: Mapping[str, Any], now: float) -> 
         )
     records = [(leg, _record(scene, leg, first)) for leg in (*others, first)]
     headers = {"Content-Type": "application/json", "User-Agent": "freeswitch-json/1.0"}
-    if values["username"] is not None:
+    if values["password"] is not None:
         shown = base64.b64encode(f"{values['username']}:{values['password']}".encode()).decode()
         headers["Authorization"] = f"Basic {shown}"
     return [
@@ -46,9 +46,10 @@ def _record(scene: Scene, part: Part, first: Part) -> Mapping[str, Any]:
     goes_out, is_first = scene.direction is Direction.OUTBOUND, part.number == first.number
     answered_at, ended_at = part.answered_at, part.ended_at
     together = None if answered_at is None else max(answered_at, scene.answered_at)
-    variables = {
+    variables: dict[str, Any] = {
         "uuid": _uuid(scene, part.number),
         "call_uuid": _uuid(scene, first.number),
+        "calllogd_call": _uuid(scene, first.number),
         "calllogd_direction": "out" if goes_out else "in",
         "start_epoch": round(part.started_at),
         "answer_epoch": round(answered_at or 0),
@@ -61,10 +62,12 @@ def _record(scene: Scene, part: Part, first: Part) -> Mapping[str, Any]:
         variables["originating_leg_uuid"] = _uuid(scene, first.number)
     if part.extension is not None:
         variables["user_name" if is_first else "dialed_user"] = part.extension
+    elif goes_out:
+        variables["sip_gateway_name"] = "provider"
     if scene.recording is not None and is_first and answered_at is not None:
         variables["calllogd_recording"] = scene.recording
     profile = {
-        "caller_id_number": part.extension if goes_out and is_first else scene.phone,
+        "caller_id_number": (part.extension or scene.line) if goes_out else scene.phone,
         "destination_number": scene.phone if goes_out else (part.extension or scene.line),
         "context": "default" if goes_out else "public",
     }
@@ -81,8 +84,6 @@ def _record(scene: Scene, part: Part, first: Part) -> Mapping[str, Any]:
 def _cause(scene: Scene, part: Part) -> str:
     if part.answered_at is not None:
         return "NORMAL_CLEARING"
-    if part.extension is None:
-        return "ORIGINATOR_CANCEL"
     return "NO_ANSWER" if scene.kind is Kind.MISSED else "LOSE_RACE"
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from calllogd.domain.call import CallStatus
 from calllogd.voip.simulation import Kind, Scene
 
 
@@ -26,11 +25,14 @@ class Part(NamedTuple):
 
 
 def client_of(scene: Scene) -> Part:
-    """Return the client's connection: he who calls is connected with the system before anybody talks."""
-    if scene.status is not CallStatus.ANSWERED:
-        return Part(0, None, scene.started_at, None, scene.ended_at)
-    answered_at = scene.answered_at if scene.kind is Kind.OUTBOUND else scene.started_at + 1
-    return Part(0, None, scene.started_at, answered_at, scene.ended_at)
+    """Return the client's connection.
+
+    He who calls is connected with the system before anybody talks to him, and even if nobody does.
+    """
+    start, answered_at = scene.started_at, scene.answered_at
+    if scene.kind is not Kind.OUTBOUND:
+        answered_at = min(start + 1, answered_at)
+    return Part(0, None, start, answered_at, scene.ended_at)
 
 
 def staff_of(scene: Scene) -> Sequence[Part]:

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -27,16 +27,22 @@ def _messages(scene: Scene, url: str, values: Mapping[str, Any], now: float) -> 
         first, others = others[0], [first]
     said: list[dict[str, str]] = [
         {**_first(scene, first), "Event": "StartApp", "CallStatus": "ringing"},
-        *(_dialled(scene, first, part, values) for part in others),
+        *(
+            _dialled(scene, first, part, action, values)
+            for part in others
+            for action in ("answer", "hangup")
+            if action == "hangup" or part.answered_at is not None
+        ),
         {
             **_first(scene, first),
             "Event": "Hangup",
-            "CallStatus": "completed" if first.answered_at is not None else "no-answer",
+            "CallStatus": "completed",
             "HangupCause": "NORMAL_CLEARING",
             "HangupSource": "Caller",
             "Duration": str(first.talk),
             "BillDuration": str(60 * -(-first.talk // 60)),
             **_times(first, values),
+            "SessionStart": f"{datetime.fromtimestamp(first.started_at, UTC):%Y-%m-%d %H:%M:%S.%f}",
         },
     ]
     if scene.recording is not None:
@@ -60,19 +66,26 @@ def _first(scene: Scene, part: Part) -> dict[str, str]:
     }
 
 
-def _dialled(scene: Scene, first: Part, part: Part, values: Mapping[str, Any]) -> dict[str, str]:
-    """Return what <Dial> says when a leg that it added has ended."""
+def _dialled(scene: Scene, first: Part, part: Part, action: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """Return what <Dial> says when a leg that it added is answered, or has ended."""
     staff = f"sip:{part.extension}@phone.plivo.com"
-    causes = "NORMAL_CLEARING" if part.answered_at is not None else "NO_ANSWER"
-    return {
-        "DialAction": "hangup",
+    said = {
+        **_first(scene, first),
+        "CallStatus": "in-progress",
+        "Event": f"Dial{action.capitalize()}",
+        "DialAction": action,
+        "DialBLegStatus": action,
         "DialALegUUID": _uuid(scene, first.number),
         "DialBLegUUID": _uuid(scene, part.number),
-        "DialBLegFrom": scene.line.removeprefix("+"),
+        "DialBLegFrom": (scene.line if part.extension is None else scene.phone).removeprefix("+"),
         "DialBLegTo": scene.phone.removeprefix("+") if part.extension is None else staff,
+    }
+    if action == "answer":
+        return said
+    return {
+        **said,
         "DialBLegDuration": str(part.talk),
-        "DialBLegHangupCause": causes,
-        **_first(scene, first),
+        "DialBLegHangupCause": "NORMAL_CLEARING" if part.answered_at is not None else "NO_ANSWER",
         **_times(part, values),
     }
 

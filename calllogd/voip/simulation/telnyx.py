@@ -35,6 +35,7 @@ def _messages(scene: Scene, url: str, values: Mapping[str, Any], now: float) -> 
         leg = {
             "call_session_id": _call_id(scene),
             "call_leg_id": str(uuid.uuid5(uuid.UUID(scene.id), str(part.number))),
+            "call_control_id": f"v3:{scene.id}{part.number}",
             "connection_id": values["connection_id"] or "1494404757140276705",
             **_ends(scene, part),
         }
@@ -42,12 +43,14 @@ def _messages(scene: Scene, url: str, values: Mapping[str, Any], now: float) -> 
         said.append(("call.initiated", part.started_at, {**leg, "state": _state(scene, part)}))
         if part.answered_at is not None:
             said.append(("call.answered", part.answered_at, {**leg, **started}))
-        cause = "normal_clearing" if part.answered_at is not None else _cause(scene, part)
+        cause = "normal_clearing" if part.answered_at is not None else _cause(scene)
         ended = {**leg, **started, "hangup_cause": cause, "hangup_source": "caller"}
         said.append(("call.hangup", part.ended_at, ended))
     if scene.recording is not None:
-        links = {"recording_urls": {"mp3": scene.recording}, "channels": "dual"}
+        links: dict[str, Any] = {"recording_urls": {"mp3": scene.recording}, "channels": "dual"}
         leg_id = str(uuid.uuid5(uuid.UUID(scene.id), "0"))
+        if "://" not in scene.recording:
+            links = {"recording_id": scene.recording, "channels": "dual"}
         recorded = {"call_session_id": _call_id(scene), "call_leg_id": leg_id, **links}
         place = 0 if scene.kind is Kind.RECORDING_FIRST else len(said)
         said.insert(place, ("call.recording.saved", scene.ended_at, recorded))
@@ -71,9 +74,7 @@ def _state(scene: Scene, part: Part) -> str:
     return "parked" if waits else "bridging"
 
 
-def _cause(scene: Scene, part: Part) -> str:
-    if part.extension is None:
-        return "originator_cancel"
+def _cause(scene: Scene) -> str:
     return "timeout" if scene.kind is Kind.MISSED else "originator_cancel"
 
 

@@ -15,6 +15,9 @@ from calllogd.voip.webhook import Webhook
 
 _ACCOUNT = "AC" + "5" * 32
 
+_EVENTS = ("initiated", "ringing", "in-progress", "completed")
+"""What is told of a leg that <Dial> adds, in its order."""
+
 Fields = Mapping[str, str]
 
 
@@ -26,12 +29,13 @@ def _messages(scene: Scene, url: str, values: Mapping[str, Any], now: float) -> 
     parent, children = client_of(scene), list(staff_of(scene))
     if scene.kind is Kind.OUTBOUND:
         parent, children = children[0], [parent]
-    said = [_leg(scene, parent, parent, status) for status in ("ringing", "in-progress")]
-    for child in children:
-        said.append(_leg(scene, parent, child, "ringing"))
-        if child.answered_at is not None:
-            said.append(_leg(scene, parent, child, "in-progress"))
-        said.append(_leg(scene, parent, child, "completed"))
+    said = [
+        _leg(scene, parent, child, event)
+        for child in children
+        for event in _EVENTS
+        if event != "in-progress" or child.answered_at is not None
+    ]
+    # A number, or a softphone's application, tells of the end alone.
     said.append(_leg(scene, parent, parent, "completed"))
     if scene.recording is not None:
         recorded = {
@@ -50,17 +54,17 @@ def _messages(scene: Scene, url: str, values: Mapping[str, Any], now: float) -> 
 
 def _leg(scene: Scene, parent: Part, part: Part, event: str) -> Fields:
     is_parent = part == parent
-    status, at = event, {"ringing": part.started_at, "in-progress": part.answered_at}.get(event)
+    status, at = event, part.answered_at if event == "in-progress" else part.started_at
     fields = {
         "CallSid": _sid(scene, part.number),
         "AccountSid": _ACCOUNT,
         "ApiVersion": "2010-04-01",
         "CallbackSource": "call-progress-events",
+        "SequenceNumber": "0" if is_parent else str(_EVENTS.index(event)),
     }
     if event == "completed":
         status, at = _status(scene, part), part.ended_at
-        fields["CallDuration"] = str(round(part.ended_at - (part.answered_at or part.ended_at)))
-        fields["SequenceNumber"] = "3"
+        fields["CallDuration"] = str(part.talk)
     if not is_parent:
         fields["ParentCallSid"] = _sid(scene, parent.number)
     staff = f"client:{part.extension}"
@@ -68,7 +72,7 @@ def _leg(scene: Scene, parent: Part, part: Part, event: str) -> Fields:
         ends = (staff, scene.line) if is_parent else (scene.line, scene.phone)
     else:
         ends = (scene.phone, scene.line) if is_parent else (scene.phone, staff)
-    moment = datetime.fromtimestamp(at or part.started_at, UTC)
+    moment = datetime.fromtimestamp(part.started_at if at is None else at, UTC)
     direction = "inbound" if is_parent else "outbound-dial"
     return {
         **fields,
@@ -81,8 +85,8 @@ def _leg(scene: Scene, parent: Part, part: Part, event: str) -> Fields:
 
 
 def _status(scene: Scene, part: Part) -> str:
-    if part.answered_at is not None or part.extension is None:
-        return "completed" if part.answered_at is not None else "no-answer"
+    if part.answered_at is not None:
+        return "completed"
     return "no-answer" if scene.status is CallStatus.NO_ANSWER else "canceled"
 
 
@@ -93,9 +97,9 @@ def _sid(scene: Scene, number: int) -> str:
 def _signed(url: str, fields: Fields, values: Mapping[str, Any]) -> Webhook:
     text = url + "".join(name + value for name, value in sorted(fields.items()))
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    key, digest = values["auth_token"], "sha1"
+    key, digest = values["auth_token"] or values["previous_auth_token"], "sha1"
     if key is None:
-        key, digest = values["shared_key"], "sha256"
+        key, digest = values["shared_key"] or values["previous_shared_key"], "sha256"
         headers["X-Twilio-Webhooks-Signature-Settings"] = "key=simulated,algorithm=HMAC_SHA256"
     signature = base64.b64encode(hmac.digest(key.encode(), text.encode(), digest)).decode()
     headers["X-Twilio-Signature"] = signature

@@ -74,7 +74,9 @@ def _signed(url: str, said: Mapping[str, Any], values: Mapping[str, Any], now: f
         "api_key": values["api_key"] or "a1b2c3d4",
         "application_id": values["application_id"] or "00000000-0000-4000-8000-000000000000",
     }
-    token = jwt.encode(claims, values["signature_secret"], algorithm="HS256")
+    token = jwt.encode(
+        claims, values["signature_secret"] or values["previous_signature_secret"], algorithm="HS256"
+    )
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
     return Webhook(method="POST", url=url, headers=headers, body=body)
 
