@@ -32,10 +32,11 @@ from calllogd.domain.call import (
     Side,
 )
 from calllogd.domain.merge import CallEvent
-from calllogd.domain.phone import Kind, read, tail
+from calllogd.domain.phone import tail
 from calllogd.errors import InputRefused
+from calllogd.voip.ends import checked_id, extension_of, sip_user
 from calllogd.voip.errand import Ask, Errand, ErrandFailed, Got, json_of
-from calllogd.voip.fields import AHEAD_S, YEAR_2000, YEAR_2100, checked_call_id
+from calllogd.voip.fields import AHEAD_S, YEAR_2000, YEAR_2100
 from calllogd.voip.proof import TOKEN, UNPROVEN, BearerToken, Tokens, any_same
 from calllogd.voip.provider import NotUnderstood, Service, Told, VoipService
 from calllogd.voip.provider.generic import is_safe
@@ -54,8 +55,6 @@ _END_MOST, _URL_MOST, _EXTENSION_MOST = 255, 2000, 64
 _ACCOUNT = re.compile("[MS]A[0-9A-Z]{18}")
 _SECONDS = re.compile("[0-9]{1,8}")
 _E164 = re.compile("[1-9][0-9]{6,14}")
-_SIP_USER = re.compile(r"(?:.*<)?(?:sips?:([^@;>]*)|([^@:<]+)@).*", re.IGNORECASE | re.DOTALL)
-_NUMBER = re.compile(r"\+?[0-9]{7,15}")
 _HOST = re.compile(r"(?:[a-z0-9-]+\.)*plivo\.com(?::443)?", re.IGNORECASE)
 
 _OTHERS = ("MessageUUID", "ConferenceName", "ConferenceUUID", "MPCUUID", "StreamID")
@@ -242,7 +241,7 @@ class Plivo(VoipService):
         try:
             known = _decode_row(row)
             leg = Leg(
-                _checked(known.call_uuid),
+                checked_id(known.call_uuid, "CallUUID"),
                 started_at=self._moment(known.initiation_time, now),
                 answered_at=self._moment(known.answer_time, now),
                 ended_at=self._moment(known.end_time, now),
@@ -276,7 +275,7 @@ class Plivo(VoipService):
         status = fields.get("CallStatus", "completed")
         if status not in _WHAT:
             raise NotUnderstood("CallStatus is none that Plivo has")
-        leg = self._with_times(Leg(_checked(fields.get("CallUUID"))), fields, now)
+        leg = self._with_times(Leg(checked_id(fields.get("CallUUID"), "CallUUID")), fields, now)
         leg = self._with_ends(leg, fields.get("Direction"), fields.get("From"), fields.get("To"))
         recording = NO_RECORDING
         if _WHAT[status] == "leg.ended":
@@ -296,10 +295,10 @@ class Plivo(VoipService):
         )
         if what is None or not fields.get("DialBLegUUID"):
             return []
-        first = Leg(_checked(fields.get("DialALegUUID") or fields.get("CallUUID")))
+        first = Leg(checked_id(fields.get("DialALegUUID") or fields.get("CallUUID"), "CallUUID"))
         if fields.get("CallUUID", first.id) == first.id:
             first = self._with_ends(first, fields.get("Direction"), fields.get("From"), fields.get("To"))
-        leg = Leg(_checked(fields["DialBLegUUID"]))
+        leg = Leg(checked_id(fields["DialBLegUUID"], "CallUUID"))
         leg = self._with_ends(leg, "outbound", fields.get("DialBLegFrom"), fields.get("DialBLegTo"))
         if what == "leg.answered":
             leg = leg._replace(answered_at=now)
@@ -330,17 +329,20 @@ class Plivo(VoipService):
         came_in = _DIRECTIONS[direction] is Direction.INBOUND
         caller, called = _with_plus(caller), _with_plus(called)
         other = caller if came_in else called
-        name = _name(other or "")
+        name = sip_user(other or "")
         if name is not None and came_in:
             # Somebody of the company calls out with a softphone.
             return leg._replace(
-                side=Side.STAFF, direction=Direction.OUTBOUND, phone=called or None, extension=_short(name)
+                side=Side.STAFF,
+                direction=Direction.OUTBOUND,
+                phone=called or None,
+                extension=extension_of(name),
             )
         if name is not None or tail(other or "") in self._staff:
-            return leg._replace(side=Side.STAFF, extension=_short(name or other))
+            return leg._replace(side=Side.STAFF, extension=extension_of(name or other))
         if came_in:
             return leg._replace(side=Side.CLIENT, direction=Direction.INBOUND, phone=other)
-        return leg._replace(direction=Direction.OUTBOUND, phone=other, extension=_short(other))
+        return leg._replace(direction=Direction.OUTBOUND, phone=other, extension=extension_of(other))
 
     def _recorded(self, fields: Mapping[str, str], url: str) -> Sequence[Told]:
         """Return where a recording is, nothing while it is being made; raises NotUnderstood."""
@@ -364,7 +366,7 @@ class Plivo(VoipService):
         return self._key(next((fields[name] for name in names if fields.get(name)), None))
 
     def _key(self, call_uuid: str | None) -> CallKey:
-        return CallKey(self._account_id, _checked(call_uuid))
+        return CallKey(self._account_id, checked_id(call_uuid, "CallUUID"))
 
     def _moment(self, at: str | None, now: float) -> float | None:
         """Return Unix seconds of a time, in the account's zone unless it says which; None if it cannot be."""
@@ -443,19 +445,6 @@ def _with_plus(number: str | None) -> str | None:
     return f"+{number}" if number is not None and _E164.fullmatch(number) else number
 
 
-def _name(address: str) -> str | None:
-    """Return the user of a SIP address, None for a number: whoever has a name is one of the company."""
-    found = _SIP_USER.fullmatch(address)
-    user = (found[1] or found[2] or "") if found else ""
-    if not user or _NUMBER.fullmatch(user) or read(f"sip:{user}@plivo.com").kind is Kind.WITHHELD:
-        return None
-    return user
-
-
-def _short(extension: str | None) -> str | None:
-    return extension if extension and len(extension) <= _EXTENSION_MOST else None
-
-
 def _talk(duration: str | int | None) -> int | None:
     """Return seconds, None where there are none; raises NotUnderstood."""
     if duration is None or duration == "":
@@ -463,16 +452,6 @@ def _talk(duration: str | int | None) -> int | None:
     if not _SECONDS.fullmatch(str(duration)) or int(duration) > _TALK_MOST_S:
         raise NotUnderstood("Duration is no number of seconds")
     return int(duration)
-
-
-def _checked(found: str | None) -> str:
-    """Return the id of a leg or call; raises NotUnderstood."""
-    if found is None:
-        raise NotUnderstood("CallUUID is missing")
-    try:
-        return checked_call_id(found)
-    except InputRefused as error:
-        raise NotUnderstood(f"CallUUID is no id: {error.detail}") from error
 
 
 def _written(seconds: float) -> str:

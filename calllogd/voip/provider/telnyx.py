@@ -25,8 +25,9 @@ from calllogd.domain.call import CallKey, CallStatus, Direction, Leg, Recording,
 from calllogd.domain.merge import CallEvent
 from calllogd.domain.phone import Kind, read, tail
 from calllogd.errors import InputRefused
+from calllogd.voip.ends import checked_id, extension_of, sip_user
 from calllogd.voip.errand import Ask, Errand, ErrandFailed, Got, json_of
-from calllogd.voip.fields import AHEAD_S, YEAR_2000, YEAR_2100, checked_call_id
+from calllogd.voip.fields import AHEAD_S, YEAR_2000, YEAR_2100
 from calllogd.voip.proof import TOKEN, UNPROVEN, BearerToken, Tokens
 from calllogd.voip.provider import NotUnderstood, Service, Told, VoipService
 from calllogd.voip.provider.generic import is_safe
@@ -44,11 +45,8 @@ LONGEST_S = 14_400
 _CLOCKS_S = 600
 _PAGE, _PAGES_MOST = 250, 1_000
 _KEY_BYTES = 32
-_EXTENSION_MOST = 64
 
 _SECONDS = re.compile("[0-9]{1,12}")
-_SIP_USER = re.compile(r"(?:.*<)?(?:sips?:([^@;>]*)|([^@:<]+)@).*", re.IGNORECASE | re.DOTALL)
-_NUMBER = re.compile(r"\+?[0-9]{7,15}")
 _RECORDING_ID = re.compile("[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
 
 _WHAT = {
@@ -308,12 +306,12 @@ class Telnyx(VoipService):
 
     def _read(self, name: str, payload: _Payload, occurred_at: str | None, now: float) -> CallEvent:
         """Return what an event says; raises NotUnderstood."""
-        key = CallKey(self._account_id, _checked(payload.call_session_id, "call_session_id"))
+        key = CallKey(self._account_id, checked_id(payload.call_session_id, "call_session_id"))
         if name == "call.recording.error":
             return CallEvent(key=key, recording=Recording(state=RecordingState.NEVER))
         if _WHAT[name] == "recording.ready":
             return CallEvent(key=key, recording=self._recording(payload))
-        leg = Leg(_checked(payload.call_leg_id, "call_leg_id"), started_at=_moment(payload.start_time, now))
+        leg = Leg(checked_id(payload.call_leg_id, "call_leg_id"), started_at=_moment(payload.start_time, now))
         at = _moment(occurred_at, now)
         if name == "call.initiated":
             leg = self._started(leg if leg.started_at else leg._replace(started_at=at), payload)
@@ -335,15 +333,15 @@ class Telnyx(VoipService):
         caller, called = payload.from_ or "", payload.to or ""
         if direction is Direction.OUTBOUND and payload.state == "parked":
             # One of the company's own telephones calls out through Telnyx, and waits to be connected.
-            own = _short(_name(caller) or "")
+            own = extension_of(sip_user(caller) or "")
             return leg._replace(side=Side.STAFF, direction=direction, phone=called, extension=own)
         other = caller if direction is Direction.INBOUND else called
-        name = _name(other)
+        name = sip_user(other)
         if name is not None or (read(other).kind is Kind.OUTSIDE and tail(other) in self._staff):
-            return leg._replace(side=Side.STAFF, extension=_short(name or other))
+            return leg._replace(side=Side.STAFF, extension=extension_of(name or other))
         if direction is Direction.INBOUND:
             return leg._replace(side=Side.CLIENT, direction=direction, phone=other)
-        return leg._replace(direction=direction, phone=other, extension=_short(other))
+        return leg._replace(direction=direction, phone=other, extension=extension_of(other))
 
     def _recording(self, payload: _Payload) -> Recording:
         """Return where a recording is: by reference if Telnyx can be asked for it again, else by its link."""
@@ -351,7 +349,7 @@ class Telnyx(VoipService):
             if payload.recording_id is not None and _RECORDING_ID.fullmatch(payload.recording_id):
                 reference = payload.recording_id
             elif payload.call_leg_id is not None:
-                reference = f"leg/{_checked(payload.call_leg_id, 'call_leg_id')}"
+                reference = f"leg/{checked_id(payload.call_leg_id, 'call_leg_id')}"
             else:
                 reference = f"session/{payload.call_session_id}"
             return Recording(state=RecordingState.EXPECTED, url=f"telnyx:{reference}")
@@ -396,29 +394,6 @@ def _is_whole(session: Sequence[Told], since: float, until: float) -> bool:
     legs = [leg for told in session for leg in told.event.legs]
     start = min((leg.started_at for leg in legs if leg.started_at is not None), default=None)
     return bool(begun) and begun <= ended and start is not None and since <= start <= until
-
-
-def _name(address: str) -> str | None:
-    """Return the user of a SIP address, None for a number: whoever has a name is one of the company."""
-    found = _SIP_USER.fullmatch(address)
-    user = (found[1] or found[2] or "") if found else ""
-    if not user or _NUMBER.fullmatch(user) or read(f"sip:{user}@pbx").kind is Kind.WITHHELD:
-        return None
-    return user
-
-
-def _short(extension: str) -> str | None:
-    return extension if 0 < len(extension) <= _EXTENSION_MOST else None
-
-
-def _checked(found: str | None, name: str) -> str:
-    """Return an id; raises NotUnderstood."""
-    if found is None:
-        raise NotUnderstood(f"{name} is missing")
-    try:
-        return checked_call_id(found)
-    except InputRefused as error:
-        raise NotUnderstood(f"{name} is no id: {error.detail}") from error
 
 
 def _moment(at: str | None, now: float) -> float | None:

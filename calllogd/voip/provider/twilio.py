@@ -34,8 +34,9 @@ from calllogd.domain.call import (
 from calllogd.domain.merge import CallEvent
 from calllogd.domain.phone import tail
 from calllogd.errors import InputRefused
+from calllogd.voip.ends import checked_id, extension_of
 from calllogd.voip.errand import Ask, Errand, ErrandFailed, Got, json_of
-from calllogd.voip.fields import AHEAD_S, YEAR_2000, YEAR_2100, checked_call_id
+from calllogd.voip.fields import AHEAD_S, YEAR_2000, YEAR_2100
 from calllogd.voip.proof import TOKEN, UNPROVEN, BearerToken, Tokens, any_same, same
 from calllogd.voip.provider import NotUnderstood, Service, Told, VoipService
 from calllogd.voip.provider.generic import is_safe
@@ -255,7 +256,7 @@ class Twilio(VoipService):
         if status not in _WHAT:
             raise NotUnderstood("CallStatus is none that Twilio has")
         what = _WHAT[status]
-        leg = Leg(_checked(call.sid, "CallSid"), started_at=_moment(call.start_time, now))
+        leg = Leg(checked_id(call.sid, "CallSid"), started_at=_moment(call.start_time, now))
         leg = self._with_ends(leg, call)
         if what in ("leg.started", "leg.ringing"):
             leg = leg._replace(started_at=leg.started_at or at)
@@ -281,13 +282,13 @@ class Twilio(VoipService):
             # Somebody of the company calls out with a softphone. Without a number it is the application's id.
             number = None if not called or called.startswith("AP") else called
             return leg._replace(
-                side=Side.STAFF, direction=Direction.OUTBOUND, phone=number, extension=_short(name)
+                side=Side.STAFF, direction=Direction.OUTBOUND, phone=number, extension=extension_of(name)
             )
         if name is not None or tail(other or "") in self._staff:
-            return leg._replace(side=Side.STAFF, extension=_short(other if name is None else name))
+            return leg._replace(side=Side.STAFF, extension=extension_of(other if name is None else name))
         if came_in:
             return leg._replace(side=Side.CLIENT, direction=direction, phone=other)
-        return leg._replace(direction=direction, phone=other, extension=_short(other))
+        return leg._replace(direction=direction, phone=other, extension=extension_of(other))
 
     def _recorded(self, fields: Mapping[str, str]) -> Sequence[Told]:
         """Return what a recording's callback says, nothing if it is a conference's, or not done yet."""
@@ -316,7 +317,7 @@ class Twilio(VoipService):
         return Recording(state=RecordingState.EXPECTED, url=url)
 
     def _key(self, call_sid: str | None) -> CallKey:
-        return CallKey(self._account_id, _checked(call_sid, "CallSid"))
+        return CallKey(self._account_id, checked_id(call_sid, "CallSid"))
 
 
 def _algorithm(header: str) -> str:
@@ -380,7 +381,7 @@ def _left(fields: Mapping[str, str]) -> tuple[Leg, ...]:
     """Return what a caller said to <Record>, as a leg that left a message with the company."""
     duration = fields.get("RecordingDuration", "")
     talk = int(duration) if _SECONDS.fullmatch(duration) else None
-    leg_id = _checked(fields.get("RecordingSid"), "RecordingSid")
+    leg_id = checked_id(fields.get("RecordingSid"), "RecordingSid")
     return (Leg(leg_id, Side.STAFF, talk=talk, status=CallStatus.VOICEMAIL),)
 
 
@@ -410,10 +411,6 @@ def _name(address: str) -> str | None:
     return sip.partition("@")[0] if "@" in sip else ""
 
 
-def _short(extension: str | None) -> str | None:
-    return extension if extension and len(extension) <= _EXTENSION_MOST else None
-
-
 def _talk(duration: str | int | None) -> int | None:
     """Return seconds, None where there are none; raises NotUnderstood."""
     if duration is None or duration == "":
@@ -421,16 +418,6 @@ def _talk(duration: str | int | None) -> int | None:
     if not _SECONDS.fullmatch(str(duration)) or int(duration) > _TALK_MOST_S:
         raise NotUnderstood("CallDuration is no number of seconds")
     return int(duration)
-
-
-def _checked(found: str | None, name: str) -> str:
-    """Return an id; raises NotUnderstood."""
-    if found is None:
-        raise NotUnderstood(f"{name} is missing")
-    try:
-        return checked_call_id(found)
-    except InputRefused as error:
-        raise NotUnderstood(f"{name} is no id: {error.detail}") from error
 
 
 def _checked_end(found: str | None, name: str) -> str | None:

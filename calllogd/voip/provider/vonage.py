@@ -29,8 +29,9 @@ from calllogd.domain.call import CallKey, CallStatus, Direction, Leg, Recording,
 from calllogd.domain.merge import CallEvent
 from calllogd.domain.phone import Kind, read, tail
 from calllogd.errors import InputRefused
+from calllogd.voip.ends import checked_id, extension_of, sip_user
 from calllogd.voip.errand import Ask, Errand, ErrandFailed, Got, json_of
-from calllogd.voip.fields import AHEAD_S, YEAR_2000, YEAR_2100, checked_call_id
+from calllogd.voip.fields import AHEAD_S, YEAR_2000, YEAR_2100
 from calllogd.voip.proof import TOKEN, UNPROVEN, BearerToken, Tokens, any_same, same
 from calllogd.voip.provider import NotUnderstood, Service, Told, VoipService
 from calllogd.voip.webhook import EMPTY, Reply, Webhook
@@ -42,14 +43,11 @@ TOKEN_S = 900
 """For how long a token that we show to Vonage is good."""
 
 _PAGE, _PAGES_MOST = 100, 1_000
-_EXTENSION_MOST = 64
 _TALK_MOST_S = 10_000_000
 _END_MOST = 255
 _KEY_BITS_LEAST = 2_048
 
 _API_HOST = re.compile(r"api(-[a-z]{2}(-[0-9]{1,2})?)?\.(nexmo|vonage)\.com")
-_SIP_USER = re.compile(r"(?:.*<)?(?:sips?:([^@;>]*)|([^@:<]+)@).*", re.IGNORECASE | re.DOTALL)
-_NUMBER = re.compile(r"\+?[0-9]{7,15}")
 _E164 = re.compile("[1-9][0-9]{6,14}")
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
@@ -267,7 +265,7 @@ class Vonage(VoipService):
             event = _decode_event(item)
             if _WHAT.get(event.status or "") == "leg.ended":
                 return Told("leg.ended", self._leg_event(event, now), body=item)
-            leg = Leg(_checked(event.uuid, "uuid"))
+            leg = Leg(checked_id(event.uuid, "uuid"))
             return Told("leg.started", CallEvent(key=self._key(event.conversation_uuid), legs=(leg,)))
         except (*_UNREADABLE, NotUnderstood):
             return None
@@ -297,12 +295,12 @@ class Vonage(VoipService):
         return known or url.startswith(f"{self._api_url}/")
 
     def _key(self, conversation: str | None) -> CallKey:
-        return CallKey(self._account_id, _checked(conversation, "conversation_uuid"))
+        return CallKey(self._account_id, checked_id(conversation, "conversation_uuid"))
 
     def _moved(self, event: _Event, now: float) -> Sequence[Told]:
         """Return that a leg has gone from one conversation to another."""
         left, joined = self._key(event.conversation_uuid_from), self._key(event.conversation_uuid_to)
-        leg = Leg(_checked(event.uuid, "uuid"))
+        leg = Leg(checked_id(event.uuid, "uuid"))
         at = _moment(event.timestamp, now)
         if at is None:
             raise NotUnderstood("the transfer has no timestamp that could be its time")
@@ -316,7 +314,7 @@ class Vonage(VoipService):
     def _leg_event(self, event: _Event, now: float) -> CallEvent:
         """Return what an event says of a leg, or the list of calls does; raises NotUnderstood."""
         key = self._key(event.conversation_uuid)
-        leg = self._with_ends(Leg(_checked(event.uuid or event.call_uuid, "uuid")), event)
+        leg = self._with_ends(Leg(checked_id(event.uuid or event.call_uuid, "uuid")), event)
         at = _moment(event.timestamp, now)
         what = _WHAT.get(event.status or "")
         if what in ("leg.started", "leg.ringing"):
@@ -339,10 +337,10 @@ class Vonage(VoipService):
         if not end.is_own and read(end.number).kind is Kind.OUTSIDE and tail(end.number) in self._staff:
             end = _End(is_own=True, name=end.number)
         if end.is_own:
-            return leg._replace(side=Side.STAFF, extension=_short(end.name or ""))
+            return leg._replace(side=Side.STAFF, extension=extension_of(end.name or ""))
         if inbound:
             return leg._replace(side=Side.CLIENT, direction=direction, phone=end.number)
-        return leg._replace(direction=direction, phone=end.number, extension=_short(end.number))
+        return leg._replace(direction=direction, phone=end.number, extension=extension_of(end.number))
 
 
 def _ended(leg: Leg, event: _Event, now: float) -> Leg:
@@ -387,33 +385,10 @@ def _end(found: Any, user: str | None) -> _End:
         raise NotUnderstood("from or to is neither a number nor an endpoint")
     if kind == "websocket" or found.startswith(("ws:", "wss:")):
         return _End(is_own=True)
-    name = found if kind in ("app", "vbc") else _name(found)
+    name = found if kind in ("app", "vbc") else sip_user(found)
     if name is not None:
         return _End(is_own=True, name=name)
     return _End(f"+{found}" if _E164.fullmatch(found) else found)
-
-
-def _name(address: str) -> str | None:
-    """Return the user of a SIP address, None for a number."""
-    match = _SIP_USER.fullmatch(address)
-    user = (match[1] or match[2] or "") if match else ""
-    if not user or _NUMBER.fullmatch(user) or read(f"sip:{user}@pbx").kind is Kind.WITHHELD:
-        return None
-    return user
-
-
-def _short(extension: str) -> str | None:
-    return extension if 0 < len(extension) <= _EXTENSION_MOST else None
-
-
-def _checked(found: str | None, name: str) -> str:
-    """Return an id; raises NotUnderstood."""
-    if found is None:
-        raise NotUnderstood(f"{name} is missing")
-    try:
-        return checked_call_id(found)
-    except InputRefused as error:
-        raise NotUnderstood(f"{name} is no id: {error.detail}") from error
 
 
 def _moment(at: str | None, now: float) -> float | None:
