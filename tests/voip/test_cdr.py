@@ -192,6 +192,11 @@ def test_lines_that_are_none(record: bytes) -> None:
         fields_of(record)
 
 
+def test_quotes_within_a_field_are_a_mistake() -> None:
+    with pytest.raises(NotUnderstood):
+        fields_of(b'"a"b,c', ("one", "two"))
+
+
 @given(st.binary(max_size=200) | st.lists(texts, min_size=16, max_size=21).map(written))
 def test_any_line_is_read_or_not_understood(record: bytes) -> None:
     try:
