@@ -385,7 +385,7 @@ def growing() -> None:
 
 SPEAKING_ROUNDS = 3
 
-REPLAYED = 9_000
+REPLAYED = 14_000
 """Requests made for each round of a service: more than are answered in SECONDS."""
 
 
