@@ -24,10 +24,9 @@ from calllogd.errors import InputRefused
 from calllogd.recordings.outside import Outside
 from calllogd.voip.cdr import complete_records
 from calllogd.voip.errand import ErrandFailed, ListsCalls
-from calllogd.voip.provider import LeavesRecords, NotUnderstood, Provider
+from calllogd.voip.provider import LeavesRecords, NotUnderstood, Provider, left
 from calllogd.voip.usecase.catch_up import CatchUpUseCase, windows
 from calllogd.voip.usecase.save_call_event import message_of
-from calllogd.voip.webhook import Webhook
 
 TRIES = 5
 WAIT_S = 15.0
@@ -185,8 +184,7 @@ async def _taken(
         try:
             told = reader.told_of(record, now)
         except (NotUnderstood, InputRefused) as error:
-            kept = Webhook(method="CDR", url="", headers={}, body=record)
-            await book.unread.keep(source.account_id, source.name, kept, str(error), now)
+            await book.unread.keep(source.account_id, source.name, left(record), str(error), now)
             unread += 1
         else:
             messages += [message_of(source.name, one, record) for one in told]

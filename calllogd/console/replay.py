@@ -14,7 +14,7 @@ from calllogd.console.words import out
 from calllogd.database.unread import Unread
 from calllogd.errors import InputRefused
 from calllogd.ports import Message
-from calllogd.voip.provider import NotUnderstood, Provider
+from calllogd.voip.provider import NotUnderstood, Provider, told_again
 from calllogd.voip.usecase.save_call_event import message_of
 from calllogd.voip.webhook import Webhook
 
@@ -63,4 +63,4 @@ def _read(about: Unread, webhook: Webhook, provider: Provider | None) -> Sequenc
     if provider is None:
         raise NotUnderstood(f"{about.service} is not configured")
     body = provider.told_body(webhook)
-    return [message_of(about.service, told, body) for told in provider.parse(webhook, time.time())]
+    return [message_of(about.service, told, body) for told in told_again(provider, webhook, time.time())]

@@ -105,7 +105,7 @@ def _is_new(doubt: Doubt | None, before: Doubt | None) -> bool:
 
 def _told(call: Call) -> tuple[object, ...]:
     """Return what was reported of the call."""
-    return call.facts, call.widget, call.result, call.recording, call.appeared_at, call.revision
+    return call.facts, call.legs, call.widget, call.result, call.recording, call.appeared_at, call.revision
 
 
 def _as_worked(row: Call, call: Call) -> Call:
@@ -113,6 +113,8 @@ def _as_worked(row: Call, call: Call) -> Call:
     return replace(
         call,
         facts=row.facts,
+        legs=row.legs,
+        heard_at=row.heard_at,
         widget=row.widget,
         result=row.result,
         recording=row.recording,

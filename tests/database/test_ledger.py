@@ -421,6 +421,18 @@ async def test_news_that_came_meanwhile_keep_the_call_in_its_holders_hands(ledge
     assert (call.lease, call.due_at, call.written_revision) == (None, None, 2)
 
 
+async def test_a_leg_that_came_meanwhile_keeps_the_call_in_its_holders_hands(ledger: LedgerOfCalls) -> None:
+    leg = Leg("a", Side.CLIENT, Direction.INBOUND, "5550123", ended_at=START)
+    await ledger.accept(told(CallEvent(key=KEY, legs=(leg,))), START)
+    call = await held(ledger)
+    # It tells nothing that Kommo is told, but others may follow it.
+    more = Leg("b", Side.STAFF, ended_at=START)
+    await ledger.accept(told(CallEvent(key=KEY, legs=(more,))), START + 5)
+    back = await ledger.release(replace(call, due_at=None), START + 6)
+    assert back is not None
+    assert (back.facts, back.legs, back.heard_at) == (call.facts, (leg, more), START + 5)
+
+
 async def test_a_holder_cannot_overwrite_what_was_reported(ledger: LedgerOfCalls) -> None:
     await ledger.accept(told(ended()), START)
     call = await held(ledger)

@@ -10,9 +10,8 @@ from calllogd.database.unread import LedgerOfUnread
 from calllogd.database.voip_calls import LedgerOfCalls
 from calllogd.errors import InputRefused, StorageError
 from calllogd.ports import Clock
-from calllogd.voip.provider import LeavesRecords, NotUnderstood
+from calllogd.voip.provider import LeavesRecords, NotUnderstood, left
 from calllogd.voip.usecase.save_call_event import message_of
-from calllogd.voip.webhook import Webhook
 
 LOOK_S = 30.0
 FILE_BYTES = 1024 * 1024
@@ -85,8 +84,7 @@ class ErrorFilesWorker:
         try:
             told = folder.provider.told_of(content, now)
         except (NotUnderstood, InputRefused) as error:
-            kept = Webhook(method="POST", url="", headers={"Content-Type": "application/json"}, body=content)
-            await self._unread.keep(folder.account_id, folder.service, kept, str(error), now)
+            await self._unread.keep(folder.account_id, folder.service, left(content), str(error), now)
         else:
             await self._calls.accept_all([message_of(folder.service, one, content) for one in told], now)
         try:

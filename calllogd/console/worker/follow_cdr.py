@@ -13,9 +13,8 @@ from calllogd.errors import InputRefused, LeaseLost, StorageError
 from calllogd.files.growing_file import end_of, moved, read_on
 from calllogd.ports import Clock, FilePlace, Message
 from calllogd.voip.cdr import complete_records
-from calllogd.voip.provider import LeavesRecords, NotUnderstood
+from calllogd.voip.provider import LeavesRecords, NotUnderstood, left
 from calllogd.voip.usecase.save_call_event import message_of
-from calllogd.voip.webhook import Webhook
 
 POLL_S = 1.0
 TROUBLE_S = 10.0
@@ -131,8 +130,7 @@ class FollowCdrWorker:
             try:
                 told = file.provider.told_of(record, now)
             except (NotUnderstood, InputRefused) as error:
-                kept = Webhook(method="CDR", url="", headers={}, body=record)
-                await self._unread.keep(file.account_id, file.service, kept, str(error), now)
+                await self._unread.keep(file.account_id, file.service, left(record), str(error), now)
             else:
                 messages += [message_of(file.service, one, record) for one in told]
         return messages

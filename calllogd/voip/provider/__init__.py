@@ -73,6 +73,21 @@ class Provider(Protocol):
         ...
 
 
+_LEFT = "RECORD"
+
+
+def left(record: bytes) -> Webhook:
+    """Return a record that a service left in a file, as messages are kept that are not understood."""
+    return Webhook(method=_LEFT, url="", headers={}, body=record)
+
+
+def told_again(provider: Provider, webhook: Webhook, now: float) -> Sequence[Told]:
+    """Return what a kept message says, whether it was sent or left; raises NotUnderstood and InputRefused."""
+    if webhook.method == _LEFT and isinstance(provider, LeavesRecords):
+        return provider.told_of(webhook.body, now)
+    return provider.parse(webhook, now)
+
+
 @runtime_checkable
 class LeavesRecords(Protocol):
     """A VoIP service that leaves records of its calls in files."""
