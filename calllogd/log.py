@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from calllogd.domain.call import Call, CallKey, CallState, Facts
-from calllogd.domain.merge import CallEvent, first_facts
+from calllogd.domain.merge import CallEvent
 from calllogd.domain.phone import masked
 from calllogd.errors import ConfigError
 from calllogd.ports import Pause
@@ -38,7 +38,7 @@ def log_accepted(events: Iterable[CallEvent]) -> None:
     """Log calls that were heard of for the first time: a line each, written in one go."""
     if _log.isEnabledFor(logging.INFO):
         lines = [
-            {**_identity(event.key, first_facts(event)), "state": CallState.PENDING.value} for event in events
+            {**_identity(event.key, event.first_facts), "state": CallState.PENDING.value} for event in events
         ]
         if lines:
             _log.info("accepted", extra={"facts": lines})

@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
 
 from calllogd.database.database import Database
 from calllogd.database.voip_calls import LedgerOfCalls
 from calllogd.sandbox import Account, SandboxKommo
 from tests.fakes import ACCOUNT, ManualClock
+
+# How long an example takes says something of the machine alone.
+settings.register_profile("calllogd", deadline=None)
+settings.load_profile("calllogd")
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ and contradict himself without the entry in Kommo depending on it.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 from calllogd.domain.call import (
@@ -39,7 +40,7 @@ _RECORDING_WEIGHT = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CallEvent:
     """What one message says about one call: its facts, or those of some of its legs."""
 
@@ -49,6 +50,16 @@ class CallEvent:
     recording: Recording = NO_RECORDING
     widget: Widget = NO_WIDGET
     result: Result | None = None
+
+    @cached_property
+    def first_legs(self) -> tuple[Leg, ...]:
+        """The legs of a call of which nothing else is known."""
+        return merge_legs((), self.legs)
+
+    @cached_property
+    def first_facts(self) -> Facts:
+        """The facts of a call of which nothing else is known."""
+        return assemble(self.first_legs) if self.legs else self.facts
 
 
 def fold(call: Call | None, event: CallEvent, now: float, leg_wait: float = 0.0) -> Call:
@@ -61,8 +72,8 @@ def fold(call: Call | None, event: CallEvent, now: float, leg_wait: float = 0.0)
     if call is None:
         return Call(
             key=event.key,
-            facts=first_facts(event),
-            legs=merge_legs((), event.legs),
+            facts=event.first_facts,
+            legs=event.first_legs,
             heard_at=now if event.legs else None,
             widget=event.widget,
             result=event.result,
@@ -86,11 +97,6 @@ def fold(call: Call | None, event: CallEvent, now: float, leg_wait: float = 0.0)
     if event.legs and call.due_at is not None:
         due_at = min(due_at, call.due_at)
     return replace(folded, revision=call.revision + news, due_at=due_at, heard_at=heard_at)
-
-
-def first_facts(event: CallEvent) -> Facts:
-    """Return the facts of a call of which an event is the first news."""
-    return assemble(merge_legs((), event.legs)) if event.legs else event.facts
 
 
 def content(call: Call) -> tuple[object, ...]:

@@ -106,6 +106,12 @@ def read(phone: str, region: str | None = None) -> Reading:
     """
     if _PLAIN.fullmatch(phone):
         return _WITHHELD if phone[1:] == _ANONYMOUS else Reading(Kind.OUTSIDE, phone)
+    return _read(phone, region)
+
+
+@lru_cache(maxsize=4096)
+def _read(phone: str, region: str | None) -> Reading:
+    """Return what a text is that is not in the usual form; the same few extensions come again and again."""
     text, is_staff = _bare(phone if phone.isascii() else unicodedata.normalize("NFKC", phone))
     if _NO_NUMBER.fullmatch(text) or _is_hidden(text):
         return _WITHHELD

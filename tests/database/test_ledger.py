@@ -318,7 +318,7 @@ LEGS = st.builds(
 
 
 @given(st.lists(LEGS, min_size=1, max_size=3, unique_by=lambda leg: leg.id), LEGS)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_legs_are_read_back_with_the_call_that_they_are(
     ledger: LedgerOfCalls, legs: list[Leg], late: Leg
 ) -> None:
@@ -334,7 +334,7 @@ async def test_legs_are_read_back_with_the_call_that_they_are(
 
 
 @given(FACTS, RECORDINGS, st.floats(946_684_800, 4_102_444_800))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_what_was_told_is_read_back_and_recognised_when_told_again(
     ledger: LedgerOfCalls, facts: Facts, recording: Recording, now: float
 ) -> None:

@@ -56,7 +56,7 @@ async def test_a_message_comes_back_as_it_was(unread: LedgerOfUnread) -> None:
 
 
 @given(st.binary(max_size=200), st.text("abc&=%+ é", max_size=20))
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_every_body_comes_back(unread: LedgerOfUnread, body: bytes, query: str) -> None:
     sent = Webhook(method="GET", url=f"https://calls.example.com/?{query}", headers={}, body=body)
     await unread.keep(ACCOUNT, "mango", sent, "", START)

@@ -185,7 +185,7 @@ FORMS = st.lists(
     | FORMS.map(lambda fields: "&".join("=".join(pair) for pair in fields).encode("utf-8", "replace"))
     | st.binary(max_size=200).map(lambda raw: b"contacts[add][0]" + raw)
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_whatever_is_sent_is_read_or_passed_over(raw: bytes) -> None:
     for news in parse(raw):
         if isinstance(news, NumberAppeared):

@@ -391,7 +391,7 @@ def test_what_holds_for_every_call(call: Call, now: float, policy: Policy) -> No
 
 
 @given(CALLS, st.floats(0, 60), st.sampled_from(IncomingLeads), st.floats(0, 100_000))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_call_comes_to_an_end_when_nobody_ever_has_the_number(
     call: Call, latency: float, incoming_leads: IncomingLeads, contact_wait: float
 ) -> None:

@@ -201,7 +201,7 @@ BODIES = (
 
 
 @given(st.text(max_size=300), BODIES)
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 def test_nothing_but_a_refusal_comes_of_nonsense(call_id: str, raw: bytes) -> None:
     with contextlib.suppress(InputRefused):
         event, result = parse_result(USER, call_id, raw, START)

@@ -220,13 +220,13 @@ HEADERS = st.fixed_dictionaries(
 
 
 @given(st.text(max_size=100) | st.builds(forged, HEADERS | JSON, JSON, st.binary(max_size=40)))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nothing_but_a_refusal_comes_of_nonsense(clock: ManualClock, shown: str) -> None:
     assert DAMAGED in refusal(clock, [shown])
 
 
 @given(st.dictionaries(st.sampled_from(list(claims())), JSON, min_size=1))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_signed_nonsense_is_refused_or_harmless(clock: ManualClock, changes: dict[str, Any]) -> None:
     raw = json.dumps({**claims(), **changes}).encode()
     with contextlib.suppress(InputRefused):

@@ -407,7 +407,7 @@ JSON = st.recursive(
 FIELDS = ["id", "direction", "raw_digits", "started_at", "answered_at", "ended_at", "duration", "user"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from(["call.ended", "call.created", "call.voicemail_left", "x"]),
     st.dictionaries(st.sampled_from([*FIELDS, "recording", "voicemail"]), JSON, max_size=4),

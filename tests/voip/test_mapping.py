@@ -1362,7 +1362,7 @@ HOSTILE: Sequence[Callable[[], Mapped]] = (
 MADE = [make() for make in HOSTILE]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(MADE),
     st.dictionaries(st.sampled_from(KEYS), JSON, max_size=6),

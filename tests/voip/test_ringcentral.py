@@ -611,7 +611,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.dictionaries(
         st.sampled_from(["telephonySessionId", "eventTime", "timestamp", "origin"]), JSON, max_size=3

@@ -301,7 +301,7 @@ BODIES = st.binary(max_size=100) | st.one_of(ANYTHING, TABLES).map(
 
 
 @given(BODIES)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_whatever_is_sent_the_table_stays_unique_both_ways(door: Door, body: bytes) -> None:
     answer = await send(door, body)
     table = await door.tables.table(ACCOUNT)

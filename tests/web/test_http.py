@@ -307,7 +307,7 @@ HEADERS = st.dictionaries(
 
 
 @given(BODIES, HEADERS, st.booleans())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_nothing_that_is_sent_gives_a_5xx_and_what_is_refused_leaves_nothing(
     client: Client, ledger_path: Path, body: bytes, headers: dict[str, str], known: bool
 ) -> None:

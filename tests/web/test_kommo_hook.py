@@ -243,6 +243,6 @@ PARTS = st.sampled_from([*WORDS.split(), "[", "]", "%5B", "&", "=", "\x00", "%",
 
 
 @given(st.binary(max_size=200) | st.lists(PARTS, max_size=40).map(lambda parts: "".join(parts).encode()))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_whatever_is_told_is_acknowledged(client: Client, body: bytes) -> None:
     assert (await client.post(PATH, data=body)).status == 200

@@ -50,7 +50,7 @@ Client = TestClient[web.Request, web.Application]
     pauses=st.lists(st.sampled_from([0, 0, 0, 0, 0.001, 0.02, 0.3, 1, 15]) | st.floats(0, 30), max_size=300),
     start=st.sampled_from([0.0, 0.1, START]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_never_more_than_the_burst_and_what_flows_in_is_taken(
     rate: float, pauses: Sequence[float], start: float
 ) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from calllogd.domain.call import CallKey
@@ -31,7 +31,6 @@ def refused(shown: str, by: Tickets | None = None) -> str:
 
 
 @given(IDS, IDS)
-@settings(deadline=None)
 def test_a_ticket_says_what_it_was_made_for(account_id: int, user_id: int) -> None:
     shown, ticket = tickets().issue(account_id, user_id)
     assert ticket == Ticket(account_id, user_id, int(START) + TICKET_S)
@@ -40,7 +39,6 @@ def test_a_ticket_says_what_it_was_made_for(account_id: int, user_id: int) -> No
 
 
 @given(IDS, IDS, st.integers(0, TICKET_CHARACTERS - 1), st.characters())
-@settings(deadline=None)
 def test_a_ticket_that_was_touched_is_refused(account_id: int, user_id: int, place: int, other: str) -> None:
     shown, _ = tickets().issue(account_id, user_id)
     touched = shown[:place] + other + shown[place + 1 :]
@@ -52,13 +50,11 @@ SIMILAR = st.text("ABCabc019-_=+/ \n\0é", max_size=2 * TICKET_CHARACTERS)
 
 
 @given(st.text(max_size=200) | SIMILAR | st.text("A", min_size=TICKET_CHARACTERS, max_size=TICKET_CHARACTERS))
-@settings(deadline=None)
 def test_any_other_text_is_refused(shown: str) -> None:
     refused(shown)
 
 
 @given(st.binary(min_size=57, max_size=57))
-@settings(deadline=None)
 def test_any_other_bytes_are_refused(raw: bytes) -> None:
     refused(base64.urlsafe_b64encode(raw).decode())
 

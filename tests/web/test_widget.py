@@ -592,7 +592,7 @@ PATHS = st.tuples(
         [in_name_of(), OTHER, {"Origin": "null"}, {**in_name_of(), "Access-Control-Request-Method": "x"}]
     ),
 )
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_nothing_that_is_sent_gives_a_5xx(
     client: Client, method: str, call: str, body: bytes, headers: Headers
 ) -> None:

@@ -370,8 +370,10 @@ class Plivo(VoipService):
 
     def _moment(self, at: str | None, now: float) -> float | None:
         """Return Unix seconds of a time, in the account's zone unless it says which; None if it cannot be."""
+        if not at:
+            return None
         try:
-            moment = datetime.fromisoformat(at or "")
+            moment = datetime.fromisoformat(at)
             seconds = (moment if moment.tzinfo else moment.replace(tzinfo=self._zone)).timestamp()
         except ValueError:
             return None

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from nacl.exceptions import BadSignatureError
+from nacl.signing import VerifyKey
 
 from calllogd.config import Setting
 from calllogd.config.values import bearer, phones, text, web_address
@@ -163,9 +163,7 @@ class Telnyx(VoipService):
         self._account_id = account_id
         self._tokens = tokens
         known = [values["public_key"], values["previous_public_key"]]
-        self._keys = [
-            Ed25519PublicKey.from_public_bytes(base64.b64decode(key)) for key in known if key is not None
-        ]
+        self._keys = [VerifyKey(base64.b64decode(key)) for key in known if key is not None]
         self._connection_id: str | None = values["connection_id"]
         self._api_key: str | None = values["api_key"]
         self._api_url: str = values["api_url"]
@@ -361,10 +359,11 @@ class Telnyx(VoipService):
         raise NotUnderstood("the recording has no https address")
 
 
-def _is_signed(key: Ed25519PublicKey, signature: bytes, signed: bytes) -> bool:
+def _is_signed(key: VerifyKey, signature: bytes, signed: bytes) -> bool:
     try:
-        key.verify(signature, signed)
-    except InvalidSignature:
+        key.verify(signed, signature)
+    except (BadSignatureError, ValueError):
+        # The latter for a signature of another length.
         return False
     return True
 
