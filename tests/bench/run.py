@@ -382,10 +382,11 @@ def growing() -> None:
         )
 
 
-SPEAKING_ROUNDS = 3
+SPEAKING_ROUNDS = 7
+SPEAKING_SECONDS = 1
 
-REPLAYED = 14_000
-"""Requests made for each round of a service: more than are answered in SECONDS."""
+REPLAYED = 9_000
+"""Requests made for each round of a service: more than are answered in SPEAKING_SECONDS."""
 
 
 def told_by(name: str, account_id: int, port: int, values: Mapping[str, Any]) -> Iterator[bytes]:
@@ -416,7 +417,7 @@ def replay(port: int, name: str, folder: Path, requests: Iterator[bytes]) -> flo
     with file.open("wb") as written:
         for one in requests:
             written.write(b"%d\n" % len(one) + one)
-    arguments = ["-t1", "-c64", f"-d{SECONDS:.0f}s", "-s", str(HERE / "replay.lua")]
+    arguments = ["-t1", "-c64", f"-d{SPEAKING_SECONDS}s", "-s", str(HERE / "replay.lua")]
     command = ["wrk", *arguments, f"http://127.0.0.1:{port}", "--", str(file)]
     figures = _sent(name, subprocess.run(command, check=True, capture_output=True, text=True).stderr)
     if figures["beyond"]:

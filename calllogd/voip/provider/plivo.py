@@ -7,8 +7,6 @@ Call resource, hangup causes, signature validation) and plivo/utils/signature_v3
 """
 
 import base64
-import hashlib
-import hmac
 import re
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
@@ -37,7 +35,7 @@ from calllogd.errors import InputRefused
 from calllogd.voip.ends import checked_id, extension_of, sip_user
 from calllogd.voip.errand import Ask, Errand, ErrandFailed, Got, json_of
 from calllogd.voip.fields import AHEAD_S, YEAR_2000, YEAR_2100
-from calllogd.voip.proof import TOKEN, UNPROVEN, BearerToken, Tokens, any_same
+from calllogd.voip.proof import TOKEN, UNPROVEN, BearerToken, Tokens, any_same, key_of, sign
 from calllogd.voip.provider import NotUnderstood, Service, Told, VoipService
 from calllogd.voip.provider.generic import is_safe
 from calllogd.voip.webhook import EMPTY, Reply, Webhook, is_form, plain
@@ -144,7 +142,7 @@ class Plivo(VoipService):
         self._account_id = account_id
         self._tokens = tokens
         known = [values["auth_token"], values["previous_auth_token"]]
-        self._secrets = [secret.encode() for secret in known if secret is not None]
+        self._keys = [key_of(secret, "sha256") for secret in known if secret is not None]
         self._auth_id: str | None = values["auth_id"]
         self._auth_token: str | None = values["auth_token"]
         self._api_url: str = values["api_url"]
@@ -165,9 +163,7 @@ class Plivo(VoipService):
             for signature in webhook.headers.get(header, "").split(",")
         ]
         signed = f"{_signed(webhook)}.{nonce}".encode("utf-8", "surrogateescape")
-        right = [
-            base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode() for secret in self._secrets
-        ]
+        right = [base64.b64encode(sign(key, signed)).decode() for key in self._keys]
         if not any_same(right, shown) or not nonce:
             raise InputRefused("unauthorized", UNPROVEN)
 
@@ -311,7 +307,8 @@ class Plivo(VoipService):
     def _with_times(self, leg: Leg, fields: Mapping[str, str], now: float) -> Leg:
         """Return a leg with its times, if they are sure: those of a zone other than `timezone` are not."""
         started_at = self._moment(fields.get("StartTime"), now)
-        session = self._moment(f"{fields.get('SessionStart', '')}+00:00", now)
+        session_at = fields.get("SessionStart")
+        session = self._moment(f"{session_at}+00:00", now) if session_at else None
         if started_at is not None and session is not None and abs(started_at - session) > ZONES_S:
             return leg
         return leg._replace(
@@ -355,6 +352,8 @@ class Plivo(VoipService):
 
     def _recording(self, url: str) -> Recording:
         """Return where a recording is: by reference if we have credentials for it, else by its link."""
+        if not url:
+            return NO_RECORDING
         if self._is_plivo(url) and self._auth_id is not None and self._auth_token is not None:
             url = f"plivo:{url}"
         elif not is_safe(url) or len(url) > _URL_MOST:
@@ -387,9 +386,10 @@ def _signed(webhook: Webhook) -> str:
     """
     if webhook.body and (webhook.method == "GET" or not is_form(webhook)):
         raise InputRefused("unauthorized", UNPROVEN)
-    query = "&".join(f"{name}={value}" for name, value in sorted(webhook.query))
-    form = "".join(name + value for name, value in sorted(webhook.form)) if webhook.body else ""
-    address = webhook.url.partition("?")[0]
+    address, _, query = webhook.url.partition("?")
+    if query:
+        query = "&".join([f"{name}={value}" for name, value in sorted(webhook.query)])
+    form = "".join([name + value for name, value in sorted(webhook.form)]) if webhook.body else ""
     if not form:
         return f"{address}?{query}" if query else address
     return f"{address}?{query}.{form}" if query else f"{address}?{form}"

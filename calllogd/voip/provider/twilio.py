@@ -8,7 +8,6 @@ be told as well. Source: Twilio's manual (Call and Recording resources, TwiML <N
 
 import base64
 import hashlib
-import hmac
 import re
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -37,7 +36,7 @@ from calllogd.errors import InputRefused
 from calllogd.voip.ends import checked_id, extension_of
 from calllogd.voip.errand import Ask, Errand, ErrandFailed, Got, json_of
 from calllogd.voip.fields import AHEAD_S, YEAR_2000, YEAR_2100
-from calllogd.voip.proof import TOKEN, UNPROVEN, BearerToken, Tokens, any_same, same
+from calllogd.voip.proof import TOKEN, UNPROVEN, BearerToken, Tokens, any_same, key_of, same, sign
 from calllogd.voip.provider import NotUnderstood, Service, Told, VoipService
 from calllogd.voip.provider.generic import is_safe
 from calllogd.voip.webhook import EMPTY, Reply, Webhook, is_form, plain
@@ -55,6 +54,9 @@ _ADDRESS = re.compile(r"(https?)://([^/?#]*?)(:[0-9]+)?([/?#].*)?", re.DOTALL)
 _OWN = re.compile(r"(client|sips?|sim):(.*)", re.IGNORECASE | re.DOTALL)
 _HOST = re.compile(r"(?:[a-z0-9-]+\.)*twilio\.com(?::443)?", re.IGNORECASE)
 _WITHOUT_FORMAT = re.compile("[^?#]*/Recordings/[0-9A-Za-z]+")
+
+_TOKENS, _SHARED_KEYS = ("auth_token", "previous_auth_token"), ("shared_key", "previous_shared_key")
+"""Settings that messages are signed with."""
 
 _PORTS = {"https": ":443", "http": ":80"}
 _NAMES = ("CallSid", "ConferenceSid", "MessageSid", "SmsSid", "RecordingSid")
@@ -122,10 +124,10 @@ class Twilio(VoipService):
     def __init__(self, account_id: int, values: Mapping[str, Any], tokens: Tokens) -> None:
         self._account_id = account_id
         self._tokens = tokens
-        # By the algorithm that a message says it is signed with: the digest, and what it is made with.
-        self._secrets = {
-            "HMAC_SHA1": ("sha1", _given(values, "auth_token", "previous_auth_token")),
-            "HMAC_SHA256": ("sha256", _given(values, "shared_key", "previous_shared_key")),
+        # By the algorithm that a message says it is signed with.
+        self._keys = {
+            "HMAC_SHA1": [key_of(one, "sha1") for one in _given(values, *_TOKENS)],
+            "HMAC_SHA256": [key_of(one, "sha256") for one in _given(values, *_SHARED_KEYS)],
         }
         self._account_sid: str | None = values["account_sid"]
         self._auth_token: str | None = values["auth_token"]
@@ -139,11 +141,11 @@ class Twilio(VoipService):
         """
         self._tokens.check_path(webhook, now)
         algorithm = _algorithm(webhook.headers.get("X-Twilio-Webhooks-Signature-Settings", ""))
-        digest, secrets = self._secrets.get(algorithm, ("sha256", []))
+        keys = self._keys.get(algorithm, [])
         fields, shown = _signed_fields(webhook), webhook.headers.get("X-Twilio-Signature", "")
         for url in _spellings(webhook.url):
             signed = (url + fields).encode("utf-8", "surrogateescape")
-            right = [base64.b64encode(hmac.digest(secret, signed, digest)).decode() for secret in secrets]
+            right = [base64.b64encode(sign(key, signed)).decode() for key in keys]
             # How the address was spelt is no secret, so the time that it takes may tell.
             if any_same(right, [shown]):
                 return
@@ -308,6 +310,8 @@ class Twilio(VoipService):
 
     def _recording(self, url: str) -> Recording:
         """Return where a recording is: by reference if we have credentials for it, else by its link."""
+        if not url:
+            return NO_RECORDING
         if self._is_twilio(url):
             has_credentials = self._account_sid is not None and self._auth_token is not None
             url = f"twilio:{url}" if has_credentials else _as_mp3(url)
@@ -442,8 +446,8 @@ def _written(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _given(values: Mapping[str, Any], *names: str) -> Sequence[bytes]:
-    return [values[name].encode() for name in names if values[name] is not None]
+def _given(values: Mapping[str, Any], *names: str) -> Sequence[str]:
+    return [values[name] for name in names if values[name] is not None]
 
 
 def _account_sid(value: Any) -> str:
@@ -454,7 +458,7 @@ def _account_sid(value: Any) -> str:
 
 
 def _make(account_id: int, values: Mapping[str, Any], made: Sequence[BearerToken]) -> Twilio | None:
-    if not _given(values, "auth_token", "previous_auth_token", "shared_key", "previous_shared_key"):
+    if not _given(values, *_TOKENS, *_SHARED_KEYS):
         return None
     return Twilio(account_id, values, Tokens(values, made))
 
