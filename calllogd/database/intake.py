@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from calllogd.database.journal import count_message, tell_message
-from calllogd.database.rows import UPDATE_REPORTED, find, insert, new_row, reported
-from calllogd.domain.call import CallKey, CallState
-from calllogd.domain.merge import fold
+from calllogd.database.journal import count_message, tell, tell_message
+from calllogd.database.rows import UPDATE_REPORTED, find_whole, insert, new_row, reported
+from calllogd.domain.call import Call, CallKey, CallState
+from calllogd.domain.joining import as_part, left_behind, may_be_one, may_give_up, told_of
+from calllogd.domain.merge import CallEvent, fold
 from calllogd.errors import StorageError
 from calllogd.ports import Accepted, Message
 from calllogd.voip.task.add_call import AddCallTask
@@ -28,6 +29,10 @@ _KNOWN = (
 )
 _RING = "INSERT INTO task (queue, data, priority) VALUES (?, ?, 0)"
 _FETCH_ANEW = "UPDATE calls SET fetch_due_at = NULL, fetch_attempts = 0, fetch_error = NULL WHERE id = ?"
+_GIVE_UP = (
+    "UPDATE calls SET part_of = ?, recording = 'none', recording_url = NULL, fetch_due_at = NULL, due_at = ?"
+    " WHERE id = ?"
+)
 _NEW = Accepted(CallState.PENDING, duplicate=False, new=True)
 
 
@@ -50,10 +55,10 @@ def accept(connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[
     known = {keys[place] for place in msgspec.json.decode(places, type=list[int])}
     first = {key: place for place, key in reversed(list(enumerate(keys))) if key not in known}
     new = set(first.values())
-    if new:
-        accept_new(connection, [arrivals[place] for place in sorted(new)])
+    firsts = [arrivals[place] for place in sorted(new)]
+    accepted = dict(zip(sorted(new), accept_new(connection, firsts), strict=True)) if new else {}
     return [
-        _new(arrival) if place in new else _fold(connection, *arrival)
+        accepted[place] if place in new else _joined(connection, arrival, _take(connection, arrival))
         for place, arrival in enumerate(arrivals)
     ]
 
@@ -65,7 +70,7 @@ def accept_new(connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> l
     """
     values = [value for arrival in arrivals for value in new_row(*arrival)]
     connection.execute(insert(len(arrivals)), values)
-    return [_new(arrival) for arrival in arrivals]
+    return [_joined(connection, arrival, _new(arrival)) for arrival in arrivals]
 
 
 def ring(connection: sqlite3.Connection, key: CallKey) -> None:
@@ -78,13 +83,44 @@ def _new(arrival: Arrival) -> Accepted:
     return _NEW if result is None else replace(_NEW, rev=result.rev)
 
 
-def _fold(connection: sqlite3.Connection, message: Message, now: float, leg_wait: float) -> Accepted:
-    """Fold a message into a call that is known."""
-    found = find(connection, message.event.key)
+def _take(connection: sqlite3.Connection, arrival: Arrival) -> Accepted:
+    """Fold a message into the call that is known, or into the one that it is a part of."""
+    key = arrival.message.event.key
+    found = find_whole(connection, key)
     if found is None:
-        raise StorageError(f"the row of {message.event.key} has gone")
-    number, call = found
-    folded = fold(call, message.event, now, leg_wait)
+        raise StorageError(f"the row of {key} has gone")
+    event = arrival.message.event
+    return _fold(connection, found, arrival, event if found[1].key == key else as_part(event, found[1].key))
+
+
+def _joined(connection: sqlite3.Connection, arrival: Arrival, accepted: Accepted) -> Accepted:
+    """Make one call of the message's and of that from which its legs were moved, unless each has its own.
+
+    Return what became of the message: `accepted`, or of the call in which everything is now.
+    """
+    event = arrival.message.event
+    if event.moved_from is None:
+        return accepted
+    earlier, later = find_whole(connection, event.moved_from), find_whole(connection, event.key)
+    if earlier is None or later is None or earlier[0] == later[0]:
+        return accepted
+    kept, given_up = (earlier, later) if may_give_up(later[1]) else (later, earlier)
+    if not may_give_up(given_up[1]) or not may_be_one(earlier[1], later[1]):
+        _fold(connection, earlier, arrival, left_behind(event, earlier[1].key))
+        return accepted
+    number, part = given_up
+    connection.execute(_GIVE_UP, (kept[1].key.call_id, arrival.now, number))
+    tell((connection, number), arrival.now, who="calllogd", what="join", outcome=kept[1].key.call_id)
+    ring(connection, part.key)
+    return _fold(connection, kept, arrival, told_of(part, kept[1].key))
+
+
+def _fold(
+    connection: sqlite3.Connection, row: tuple[int, Call], arrival: Arrival, event: CallEvent
+) -> Accepted:
+    """Fold what a message says into the call of a row."""
+    (number, call), (message, now, leg_wait) = row, arrival
+    folded = fold(call, event, now, leg_wait)
     rev = None if folded.result is None else folded.result.rev
     if folded is call:
         count_message((connection, number), now, message)

@@ -96,7 +96,7 @@ _WORKED = (
 
 _NEW = (*_IDENTITY, *_REPORTED, "who", "what", "body")
 
-SELECT = f"SELECT id, lease, lease_until, {', '.join(_IDENTITY + _REPORTED + _WORKED)} FROM calls"
+SELECT = f"SELECT id, lease, lease_until, part_of, {', '.join(_IDENTITY + _REPORTED + _WORKED)} FROM calls"
 """Rows of this are what `call_of` reads."""
 
 UPDATE_REPORTED = f"UPDATE calls SET {', '.join(f'{column} = ?' for column in _REPORTED)} WHERE id = ?"
@@ -198,7 +198,9 @@ def number_of(call: Call, regions: Regions) -> str | None:
 
 def call_of(row: Sequence[Any]) -> tuple[int, Call]:
     """Return the id of a row of SELECT, and its call, without its incoming lead."""
-    value = dict(zip(("id", "lease", "lease_until", *_IDENTITY, *_REPORTED, *_WORKED), row, strict=True))
+    value = dict(
+        zip(("id", "lease", "lease_until", "part_of", *_IDENTITY, *_REPORTED, *_WORKED), row, strict=True)
+    )
     call = Call(
         key=CallKey(value["account_id"], value["call_id"]),
         arrived_at=value["arrived_at"],
@@ -213,6 +215,7 @@ def call_of(row: Sequence[Any]) -> tuple[int, Call]:
             media_type=value["recording_type"],
         ),
         appeared_at=value["appeared_at"],
+        part_of=value["part_of"],
         entry=_entry(value),
         leaving=_of_json(value["leaving"], Entry),
         task_id=value["task_id"],
@@ -291,6 +294,14 @@ def find(connection: sqlite3.Connection, key: CallKey) -> tuple[int, Call] | Non
     """Return the id of a call's row, and the call without its incoming lead; None if there is none."""
     row = connection.execute(f"{SELECT} WHERE account_id = ? AND call_id = ?", key).fetchone()
     return None if row is None else call_of(row)
+
+
+def find_whole(connection: sqlite3.Connection, key: CallKey) -> tuple[int, Call] | None:
+    """Return the id of the row of the call that this one is a part of, or its own, and the call likewise."""
+    found = find(connection, key)
+    while found is not None and (whole := found[1].part_of) is not None:
+        found = find(connection, CallKey(key.account_id, whole))
+    return found
 
 
 def find_with_lead(connection: sqlite3.Connection, key: CallKey, regions: Regions) -> tuple[int, Call] | None:

@@ -281,7 +281,8 @@ class Call:
     Reported, by whoever tells of the call: `facts`, `widget`, `result`, `recording`, and `appeared_at`,
     when Kommo last told of a contact with the number. `arrived_at` is when the first message came. Where the
     VoIP service tells of `legs`, they make the facts, and `heard_at` is when it last told something new.
-    `revision` grows with every change of what should stand in Kommo.
+    `revision` grows with every change of what should stand in Kommo. `part_of` is the id of the call that
+    this one turned out to be a part of: what is told of either is kept there.
 
     Worked, by the holder of the lease: `entry`; `leaving`, the entry that it replaces and that has not been
     cleared away yet; `task_id`, the manager's task; `written_revision`, what the entry carries;
@@ -304,6 +305,7 @@ class Call:
     result: Result | None = None
     recording: Recording = NO_RECORDING
     appeared_at: float | None = None
+    part_of: str | None = None
     entry: Entry | None = None
     leaving: Entry | None = None
     task_id: int | None = None

@@ -42,7 +42,11 @@ _RECORDING_WEIGHT = {
 
 @dataclass(frozen=True, kw_only=True)
 class CallEvent:
-    """What one message says about one call: its facts, or those of some of its legs."""
+    """What one message says about one call: its facts, or those of some of its legs.
+
+    `moved_from` is the call, known by then, that these legs were in before they were moved to this one, and
+    `started_at` of each is when that was: both are one call, unless there is a client in each.
+    """
 
     key: CallKey
     facts: Facts = NO_FACTS
@@ -50,6 +54,7 @@ class CallEvent:
     recording: Recording = NO_RECORDING
     widget: Widget = NO_WIDGET
     result: Result | None = None
+    moved_from: CallKey | None = None
 
     @cached_property
     def first_legs(self) -> tuple[Leg, ...]:

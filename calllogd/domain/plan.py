@@ -234,6 +234,8 @@ def _wait_to_amend(call: Call, now: float, policy: Policy) -> Wait | None:
 def _place(call: Call, now: float, policy: Policy) -> Step:
     """Return the step that brings a call without an entry nearer to one."""
     known = call.known
+    if call.part_of is not None:
+        return Finish(CallState.IGNORED, f"it is a part of call {call.part_of}")
     if known.direction is None or known.phone is None:
         return _wait_for_facts(call, now, policy)
     if call.chosen is not None:

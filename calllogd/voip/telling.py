@@ -46,6 +46,7 @@ _STEPS = {
     "finish": "finished",
     "retry": "put back by the operator",
     "add_call": "stumbled",
+    "join": "turned out to be a part of call",
 }
 
 

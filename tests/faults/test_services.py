@@ -140,9 +140,12 @@ async def test_each_call_stands_once_with_all_that_was_told(name: str, tmp_path:
             await daemon.ready()
             played = scenes(name, api.url)
             await play(here, name, values, played)
-            await here.settled(len(played), 40)
+            simulation = simulations()[name]
+            parts = sum(scene.kind in simulation.moved for scene in played)
+            await here.settled(len(played) + parts, 40)
             for scene in played:
-                await stands(here, simulations()[name].call_id(scene), scene)
+                await stands(here, simulation.call_id(scene), scene)
+            assert len(here.kommo.account(ACCOUNT).notes) == len(played)
     finally:
         await runner.cleanup()
 

@@ -801,37 +801,15 @@ def test_transfer_within_a_conversation_is_one_call(consulted_s: int) -> None:
 MOVED = event(None, 40, "a", type="transfer", conversation_uuid_from="CON-1", conversation_uuid_to="CON-2")
 
 
-def test_leg_that_is_moved_ends_in_one_conversation_and_goes_on_in_the_other() -> None:
+def test_leg_that_is_moved_goes_on_in_the_other_conversation() -> None:
     left, joined = vonage().parse(webhook(MOVED), NOW + 60)
-    assert (left.what, left.event.key.call_id) == ("leg.left", "CON-1")
-    assert left.event.legs == (Leg("a", ended_at=NOW + 40),)
+    assert (left.what, left.event) == ("leg.left", CallEvent(key=left.event.key, legs=(Leg("a"),)))
+    assert left.event.key.call_id == "CON-1"
     assert (joined.what, joined.event.key.call_id) == ("leg.joined", "CON-2")
-    assert joined.event.legs == (Leg("a"),)
+    assert joined.event.legs == (Leg("a", started_at=NOW + 40),)
+    assert joined.event.moved_from == left.event.key
     same = MOVED.replace(b"CON-2", b"CON-1")
     assert vonage().parse(webhook(same), NOW + 60) == []
-
-
-def test_transfer_between_conversations_makes_two_calls_with_the_client_s_number() -> None:
-    """The limit of telling legs by their conversation: see docs/voip/vonage.md."""
-    provider = vonage()
-    bodies = [
-        inbound("started", 0),
-        inbound("answered", 1),
-        outbound("answered", 10, "b", BOB),
-        MOVED,
-        outbound("completed", 41, "b", BOB, **ending(10, 40)),
-        outbound("answered", 50, "c", ANN, conversation_uuid="CON-2"),
-        outbound("completed", 80, "c", ANN, conversation_uuid="CON-2", **ending(50, 80)),
-        inbound("completed", 81, conversation_uuid="CON-2", **ending(1, 81)),
-    ]
-    events = [one.event for body in bodies for one in provider.parse(webhook(body), NOW + 86_000)]
-    for order in (events, events[::-1]):
-        first = made([one for one in order if one.key.call_id == "CON-1"])
-        second = made([one for one in order if one.key.call_id == "CON-2"])
-        for call, talk_s, name in ((first, 30, "+" + BOB), (second, 30, "ann")):
-            assert (call.facts.direction, call.facts.phone) == (Direction.INBOUND, "+" + CLIENT)
-            assert is_answered(call, talk_s)
-            assert extension(call) == name
 
 
 def test_conversation_waits_for_the_leg_that_joined() -> None:

@@ -298,7 +298,7 @@ class Vonage(VoipService):
         return CallKey(self._account_id, checked_id(conversation, "conversation_uuid"))
 
     def _moved(self, event: _Event, now: float) -> Sequence[Told]:
-        """Return that a leg has gone from one conversation to another."""
+        """Return that a leg was moved from one conversation to another; first that it was in the former."""
         left, joined = self._key(event.conversation_uuid_from), self._key(event.conversation_uuid_to)
         leg = Leg(checked_id(event.uuid, "uuid"))
         at = _moment(event.timestamp, now)
@@ -306,10 +306,8 @@ class Vonage(VoipService):
             raise NotUnderstood("the transfer has no timestamp that could be its time")
         if left == joined:
             return []
-        return [
-            Told("leg.left", CallEvent(key=left, legs=(leg._replace(ended_at=at),))),
-            Told("leg.joined", CallEvent(key=joined, legs=(leg,))),
-        ]
+        moved = CallEvent(key=joined, legs=(leg._replace(started_at=at),), moved_from=left)
+        return [Told("leg.left", CallEvent(key=left, legs=(leg,))), Told("leg.joined", moved)]
 
     def _leg_event(self, event: _Event, now: float) -> CallEvent:
         """Return what an event says of a leg, or the list of calls does; raises NotUnderstood."""

@@ -88,13 +88,15 @@ class Simulation:
     `messages` returns its requests, in their usual order, each signed: of a scene, the address that is
     entered at the service (with its token, if it has one), the service's settings, and the Unix second at
     which they are sent. `call_id` is the id under which the call will be known. `kinds` are those that the
-    service can tell of, and `recorded` those of whose recordings.
+    service can tell of, `recorded` those of whose recordings, and `moved` those in which legs are moved to a
+    room that has an id of its own.
     """
 
     messages: Callable[[Scene, str, Mapping[str, Any], float], Sequence[Webhook]]
     call_id: Callable[[Scene], str]
     kinds: frozenset[Kind] = frozenset(Kind)
     recorded: frozenset[Kind] = frozenset(Kind)
+    moved: frozenset[Kind] = frozenset()
 
 
 @lru_cache(maxsize=1)

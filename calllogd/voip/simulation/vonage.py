@@ -19,12 +19,23 @@ def _call_id(scene: Scene) -> str:
     return f"CON-{uuid.UUID(scene.id)}"
 
 
+def _conversation_at(scene: Scene, at: float) -> str:
+    """Return the conversation in which those talk who are there then: who is put through goes to another."""
+    if scene.kind is not Kind.TRANSFER or at < _put_through_at(scene):
+        return _call_id(scene)
+    return f"CON-{uuid.uuid5(uuid.UUID(scene.id), 'room')}"
+
+
+def _put_through_at(scene: Scene) -> float:
+    return staff_of(scene)[-1].started_at
+
+
 def _messages(scene: Scene, url: str, values: Mapping[str, Any], now: float) -> Sequence[Webhook]:
     said: list[dict[str, Any]] = []
     for part in (client_of(scene), *staff_of(scene)):
         leg = {
             "uuid": str(uuid.uuid5(uuid.UUID(scene.id), str(part.number))),
-            "conversation_uuid": _call_id(scene),
+            "conversation_uuid": _conversation_at(scene, part.started_at),
             **_ends(scene, part),
         }
         said += [
@@ -36,6 +47,14 @@ def _messages(scene: Scene, url: str, values: Mapping[str, Any], now: float) -> 
         elif part.extension is not None:
             outcome = "timeout" if scene.kind is Kind.MISSED else "cancelled"
             said.append({**leg, "status": outcome, "timestamp": _written(part.ended_at)})
+        if scene.kind is Kind.TRANSFER and part.extension is None:
+            at = _put_through_at(scene)
+            moved = {
+                "conversation_uuid_from": _call_id(scene),
+                "conversation_uuid_to": _conversation_at(scene, at),
+            }
+            said.append({"type": "transfer", "uuid": leg["uuid"], **moved, "timestamp": _written(at)})
+            leg["conversation_uuid"] = moved["conversation_uuid_to"]
         completed = {**leg, "status": "completed", "timestamp": _written(part.ended_at), "price": "0.0"}
         if part.answered_at is not None:
             completed |= {"start_time": _written(part.answered_at), "duration": str(part.talk)}
@@ -85,4 +104,4 @@ def _written(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
-SIMULATION = Simulation(messages=_messages, call_id=_call_id)
+SIMULATION = Simulation(messages=_messages, call_id=_call_id, moved=frozenset({Kind.TRANSFER}))
