@@ -38,14 +38,14 @@ async def receive_event(request: web.Request) -> web.Response:
 
 async def _received(request: web.Request, service: Service, body: bytes, desk: Services) -> web.Response:
     name, account_id = request.match_info["provider"], request.match_info["account_id"]
+    webhook = webhook_of(request, body, desk)
+    reply = service.handshake(webhook)
+    if reply is not None:
+        return _answer(reply)
     provider = desk.providers.get((name, account_id))
     if provider is None:
         # The same as for a wrong token: nobody learns which accounts there are.
         raise InputRefused("unauthorized", UNPROVEN)
-    webhook = webhook_of(request, body, desk)
-    reply = provider.handshake(webhook)
-    if reply is not None:
-        return _answer(reply)
     number = int(account_id)
 
     def admit() -> None:

@@ -218,12 +218,12 @@ def test_another_accounts_voip_service_changes_nothing(here: Target) -> None:
 
 
 def test_whoever_asks_learns_not_which_accounts_there_are(here: Target) -> None:
+    accounts = (ACCOUNT, OTHER_ACCOUNT, 99, "x", "0", f"0{ACCOUNT}", f"{ACCOUNT}%20", "%D9%A3")
     wrong = {"Authorization": "Bearer wrong-token-of-sixteen"}
-    answers = [
-        here.ask("POST", f"/voip/generic/{account}", wrong, {"event": "x"})
-        for account in (ACCOUNT, OTHER_ACCOUNT, 99, "x", "0", f"0{ACCOUNT}", f"{ACCOUNT}%20", "%D9%A3")
-    ]
+    answers = [here.ask("POST", f"/voip/generic/{account}", wrong, {"event": "x"}) for account in accounts]
     assert {(answer.status, answer.body) for answer in answers} == {(401, answers[0].body)}
+    tries = [here.ask("GET", f"/voip/zadarma/{account}?zd_echo=word", {}) for account in accounts]
+    assert {(answer.status, answer.body) for answer in tries} == {(200, b"word")}
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,6 @@ def test_a_vector(vector: dict[str, Any]) -> None:
         headers=CIMultiDict(vector["headers"]),
         body=vector["body"].encode(),
     )
-    assert aircall.handshake(sent) is None
     if not vector["valid"]:
         with pytest.raises(InputRefused):
             aircall.verify(sent, vector["clock"])

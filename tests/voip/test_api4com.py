@@ -520,7 +520,6 @@ def test_anything_at_all(body: bytes, rest: str, shown: str) -> None:
 def test_it_is_what_it_says() -> None:
     provider: Provider = API4COM
     assert provider.reply is None
-    assert provider.handshake(sent(MADE)) is None
     # Its recordings are fetched with their address alone.
     assert not isinstance(provider, KeepsRecordings)
     assert not isinstance(provider, ListsCalls)

@@ -207,7 +207,6 @@ def test_what_it_can_do() -> None:
     assert isinstance(ASTERISK, LeavesRecords)
     assert ASTERISK.cdr_file is None
     assert ASTERISK.reply is None
-    assert ASTERISK.handshake(webhook()) is None
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,6 @@ def test_vectors(vector: dict[str, Any]) -> None:
         body=vector["body"].encode(),
         rest=vector["url"].partition("/in/mango/")[2],
     )
-    assert provider.handshake(webhook) is None
     if not vector["valid"]:
         with pytest.raises(InputRefused):
             provider.verify(webhook, vector["clock"])

@@ -284,7 +284,7 @@ def test_a_form_with_local_times_internal_calls_and_pings() -> None:
     ],
 )
 def test_only_what_has_no_field_at_all_is_a_ping(sent: Webhook, answered: bool) -> None:
-    assert made(VERIMOR).handshake(sent) is (EMPTY if answered else None)
+    assert SERVICE.handshake(sent) is (EMPTY if answered else None)
 
 
 def test_durations_of_minutes_and_seconds() -> None:
@@ -327,7 +327,7 @@ def test_a_query_and_nothing_else_with_milliseconds() -> None:
     )
     query = {"callId": "a-1", "callee": "84901234567", "agent": "8001", "startTime": "1790000000500"}
     sent = webhook(query={**query, "billMs": "61999"}, rest=SECRET, method="GET")
-    assert antgst.handshake(sent) is None
+    assert SERVICE.handshake(sent) is None
     antgst.verify(sent, START)
     assert "GET" in SERVICE.methods
     assert facts(antgst, sent) == Facts(
@@ -1378,7 +1378,7 @@ def test_hostile_messages_are_refused_or_not_understood(
     shown = {"Content-Type": kind, "Authorization": header, "X-PS-Signature": header}
     for body in (json.dumps(full).encode(), json.dumps([full]).encode(), raw, jwt(raw).encode()):
         sent = webhook(body, rest=header.replace("/", ""), query={"q": header}, headers=shown)
-        mapped.handshake(sent)
+        SERVICE.handshake(sent)
         with contextlib.suppress(InputRefused):
             mapped.verify(sent, START)
         with contextlib.suppress(NotUnderstood):

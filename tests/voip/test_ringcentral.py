@@ -182,7 +182,7 @@ def test_a_vector(vector: dict[str, Any]) -> None:
         headers=CIMultiDict(vector["headers"]),
         body=vector["body"].encode(),
     )
-    reply = ringcentral.handshake(sent)
+    reply = SERVICE.handshake(sent)
     if "expect_response" in vector:
         assert reply is not None
         assert reply.status == vector["expect_response"]["status"]
@@ -206,7 +206,7 @@ def test_it_is_found_and_answers_with_an_empty_200() -> None:
 
 def test_an_address_that_is_tried_sends_the_header_back() -> None:
     for body in (b"", b"  \r\n"):
-        reply = RINGCENTRAL.handshake(webhook(body, token="0f0f-handshake"))
+        reply = SERVICE.handshake(webhook(body, token="0f0f-handshake"))
         assert reply is not None
         assert (reply.status, reply.body, reply.content_type) == (200, b"", "application/json")
         assert dict(reply.headers) == {"Validation-Token": "0f0f-handshake"}
@@ -217,7 +217,7 @@ def test_an_address_that_is_tried_sends_the_header_back() -> None:
     [(b"{}", "x"), (b"x", "x"), (b"", None), (b"", ""), (b"", "é"), (b"", "a\r\nb: c"), (b"", "x" * 513)],
 )
 def test_nothing_else_is_sent_back(body: bytes, token: str | None) -> None:
-    assert RINGCENTRAL.handshake(webhook(body, token=token)) is None
+    assert SERVICE.handshake(webhook(body, token=token)) is None
 
 
 @pytest.mark.parametrize("token", [None, "", "nope", TOKEN[:-1], TOKEN + "0", "é"])
@@ -627,7 +627,7 @@ def test_hostile_notifications_are_refused_or_not_understood(
 ) -> None:
     for body in (notification({**rings(2, ANN, "Answered"), **of_party}, **changes), raw, b'{"event":' + raw):
         sent = webhook(body, token=token, rest=token)
-        RINGCENTRAL.handshake(sent)
+        SERVICE.handshake(sent)
         with contextlib.suppress(InputRefused):
             RINGCENTRAL.verify(sent, START)
         with contextlib.suppress(NotUnderstood):

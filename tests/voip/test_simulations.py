@@ -67,7 +67,7 @@ def test_the_call_is_that_of_the_scene(name: str, kind: Kind) -> None:
                 rest=message.url.partition("?")[0].removeprefix(url).removeprefix("/"),
                 peer="127.0.0.1",
             )
-            assert provider.handshake(came) is None
+            assert service.handshake(came) is None
             provider.verify(came, START)
             for told in provider.parse(came, START):
                 known.add(told.event.key)

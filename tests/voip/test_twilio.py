@@ -212,7 +212,6 @@ def test_vectors_are_judged_as_they_say(vector: dict[str, Any]) -> None:
         headers=CIMultiDict(vector["headers"]),
         body=vector["body"].encode(),
     )
-    assert provider.handshake(request) is None
     if not vector["valid"]:
         with pytest.raises(InputRefused) as caught:
             provider.verify(request, vector["clock"])

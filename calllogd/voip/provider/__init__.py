@@ -43,13 +43,6 @@ class Provider(Protocol):
         """What a message is answered; None: 202 with what became of its first call, as JSON."""
         ...
 
-    def handshake(self, webhook: Webhook) -> Reply | None:
-        """Return the answer to a request by which the service tries the address; None: it is no such one.
-
-        It is answered whoever asks, so it may tell and change nothing.
-        """
-        ...
-
     def verify(self, webhook: Webhook, now: float) -> None:
         """Return if the message comes from the service; else raises InputRefused."""
         ...
@@ -102,10 +95,6 @@ class VoipService:
 
     reply: Reply | None = None
 
-    def handshake(self, webhook: Webhook) -> Reply | None:
-        """Return None: the service does not try the address."""
-        return None
-
     def verify_upload(self, webhook: Webhook, now: float) -> None:
         """Raise InputRefused: the service uploads no recordings."""
         raise InputRefused("unauthorized", "this service uploads no recordings")
@@ -113,6 +102,11 @@ class VoipService:
     def told_body(self, webhook: Webhook) -> bytes:
         """Return the body, or the fields of the address where there is none."""
         return webhook.body or webhook.url.partition("?")[2].encode("utf-8", "surrogateescape")
+
+
+def _no_handshake(webhook: Webhook) -> Reply | None:
+    """Return None: the service does not try the address."""
+    return None
 
 
 Make = Callable[[int, Mapping[str, Any], Sequence[BearerToken]], Provider | None]
@@ -125,13 +119,15 @@ class Service:
     `settings` are those of `[accounts.voip.NAME]`. `make` returns the service of an account, of its id, the
     values of these settings and the tokens that `calllogd voip-token` made for it; None if there is nothing
     yet by which it could prove who it is. `methods` are those of its messages, which have `body_most` bytes
-    at most. `challenge` is what is asked of those who do not prove who they are: the same for each account,
-    so that nobody learns which there are.
+    at most. `handshake` returns the answer to a request by which the service tries the address, None for any
+    other: whoever asks is answered. That and `challenge`, which is asked of those who do not prove who they
+    are, are the same for each account, so that nobody learns which there are.
     """
 
     title: str
     settings: Mapping[str, Setting]
     make: Make
+    handshake: Callable[[Webhook], Reply | None] = _no_handshake
     methods: frozenset[str] = frozenset({"POST"})
     body_most: int = 64 * 1024
     challenge: str = 'Bearer realm="calllogd"'

@@ -71,10 +71,6 @@ class Mapped(VoipService):
         self._map: Mapping[str, Source] = values["map"]
         self._directions = direction_words(self._map["direction"].path)
 
-    def handshake(self, webhook: Webhook) -> Reply | None:
-        """Return 200 for a message without any field, by which a service tries the address."""
-        return EMPTY if webhook.body.strip() in _PINGS and not webhook.query else None
-
     def verify(self, webhook: Webhook, now: float) -> None:
         """Return if the message is the service's; else raises InputRefused."""
         check_address(webhook, self._allow_from)
@@ -270,6 +266,11 @@ def _encoded(record: Any) -> bytes:
         raise NotUnderstood("a record has too many levels") from error
 
 
+def _handshake(webhook: Webhook) -> Reply | None:
+    """Return 200 for a message without any field, by which a service tries the address."""
+    return EMPTY if webhook.body.strip() in _PINGS and not webhook.query else None
+
+
 def _make(account_id: int, values: Mapping[str, Any], made: Sequence[BearerToken]) -> Mapped | None:
     """Return the service; raises ConfigError for settings that do not go together."""
     auth: Auth = values["auth"]
@@ -338,6 +339,7 @@ SERVICE = Service(
         **ALLOW_FROM,
     },
     make=_make,
+    handshake=_handshake,
     methods=frozenset({"GET", "POST"}),
     body_most=256 * 1024,
     # Those who show a password may wait to be asked for it.

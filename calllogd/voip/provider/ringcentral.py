@@ -116,18 +116,6 @@ class RingCentral(VoipService):
         self._tokens = tokens
         self._allow_from = values["allow_from"]
 
-    def handshake(self, webhook: Webhook) -> Reply | None:
-        """Return the header by which a subscription is made to know that the address wants it.
-
-        Only for the empty request that is sent for this: notifications have a body.
-        """
-        shown = webhook.headers.get(VALIDATION, "")
-        if webhook.body.strip() or not 0 < len(shown) <= _ECHO_MOST:
-            return None
-        if not shown.isascii() or not shown.isprintable():
-            return None
-        return Reply(content_type="application/json", headers={VALIDATION: shown})
-
     def verify(self, webhook: Webhook, now: float) -> None:
         """Return if the notification has a good validation token, or its address ends with one."""
         check_address(webhook, self._allow_from)
@@ -154,6 +142,19 @@ class RingCentral(VoipService):
             Told(_what(party), CallEvent(key=key, legs=(_leg(party, moment, start),)))
             for party in notification.body.parties
         ]
+
+
+def _handshake(webhook: Webhook) -> Reply | None:
+    """Return the header by which a subscription is made to know that the address wants it.
+
+    Only for the empty request that is sent for this: notifications have a body.
+    """
+    shown = webhook.headers.get(VALIDATION, "")
+    if webhook.body.strip() or not 0 < len(shown) <= _ECHO_MOST:
+        return None
+    if not shown.isascii() or not shown.isprintable():
+        return None
+    return Reply(content_type="application/json", headers={VALIDATION: shown})
 
 
 def _make(account_id: int, values: Mapping[str, Any], made: Sequence[BearerToken]) -> RingCentral | None:
@@ -278,4 +279,5 @@ SERVICE = Service(
         **ALLOW_FROM,
     },
     make=_make,
+    handshake=_handshake,
 )

@@ -115,16 +115,6 @@ class Zadarma(VoipService):
         self._zone: ZoneInfo | None = values["timezone"]
         self._api_url = values["api_url"]
 
-    def handshake(self, webhook: Webhook) -> Reply | None:
-        """Return the word that Zadarma asks for when the address is saved, if it is a plain one."""
-        if webhook.method != "GET":
-            return None
-        word = dict(webhook.query).get("zd_echo", "")
-        if not _ECHO.fullmatch(word):
-            return None
-        # Whoever asks is answered: no browser may take it for more than a text.
-        return Reply(body=word.encode(), headers={"X-Content-Type-Options": "nosniff"})
-
     def verify(self, webhook: Webhook, now: float) -> None:
         """Return if the address has the account's token, if there is one, and the signature is right.
 
@@ -242,6 +232,17 @@ def _timezone(value: Any) -> ZoneInfo:
         raise ValueError("a time zone such as Europe/Madrid") from None
 
 
+def _handshake(webhook: Webhook) -> Reply | None:
+    """Return the word that Zadarma asks for when the address is saved, if it is a plain one."""
+    if webhook.method != "GET":
+        return None
+    word = dict(webhook.query).get("zd_echo", "")
+    if not _ECHO.fullmatch(word):
+        return None
+    # Whoever asks is answered: no browser may take it for more than a text.
+    return Reply(body=word.encode(), headers={"X-Content-Type-Options": "nosniff"})
+
+
 def _make(account_id: int, values: Mapping[str, Any], made: Sequence[BearerToken]) -> Zadarma | None:
     tokens = Tokens(values, made)
     provable = tokens or values["secret"] is not None or values["previous_secret"] is not None
@@ -357,5 +358,6 @@ SERVICE = Service(
         "api_url": Setting(web_address, "https://api.zadarma.com", "Zadarma's API"),
     },
     make=_make,
+    handshake=_handshake,
     methods=frozenset({"GET", "POST"}),
 )
