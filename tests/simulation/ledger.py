@@ -332,6 +332,8 @@ class MemoryLedger:
         return replace(
             call,
             facts=row.facts,
+            legs=row.legs,
+            heard_at=row.heard_at,
             widget=row.widget,
             result=row.result,
             recording=row.recording,
@@ -462,7 +464,7 @@ def _is_nobodys(row: Call, extensions: Collection[str]) -> bool:
 
 
 def _told(call: Call) -> tuple[object, ...]:
-    return call.facts, call.widget, call.result, call.recording, call.appeared_at, call.revision
+    return call.facts, call.legs, call.widget, call.result, call.recording, call.appeared_at, call.revision
 
 
 def _is_new(doubt: Doubt | None, before: Doubt | None) -> bool:

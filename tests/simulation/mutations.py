@@ -127,6 +127,11 @@ class _HolderWins(MemoryLedger):
         return replace(call, due_at=row.due_at)
 
 
+class _HolderKeepsLegs(MemoryLedger):
+    def _as_worked(self, row: Call, call: Call) -> Call:
+        return replace(super()._as_worked(row, call), legs=call.legs)
+
+
 class _ClosesAll(MemoryLedger):
     def _is_stood_on(self, row: Call, uid: str) -> bool:
         return False
@@ -189,6 +194,7 @@ MUTATIONS = (
     Mutation(name="a release that ignores news", ledger=_NoNews),
     Mutation(name="a fold that is no join", ledger=_LastWins),
     Mutation(name="the holder overwrites what was reported", ledger=_HolderWins),
+    Mutation(name="the holder overwrites what was told of legs", ledger=_HolderKeepsLegs),
     Mutation(name="an incoming lead is closed while others stand on it", ledger=_ClosesAll),
     Mutation(name="nobody hears of declined incoming leads", ledger=_DeafToDeclines),
     Mutation(name="nobody's calls stay nobody's", ledger=_NobodyForEver),

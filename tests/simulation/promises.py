@@ -32,7 +32,7 @@ def _kept(world: World, script: CallScript, call: Call) -> Iterator[str]:
     for event in sorted(accepted, key=repr):
         told = fold(told, event, call.arrived_at)
     assert told is not None
-    if (call.facts, call.widget, call.result) != (told.facts, told.widget, told.result):
+    if (call.facts, call.legs, call.widget, call.result) != (told.facts, told.legs, told.widget, told.result):
         yield f"P2: the row is not what its {len(accepted)} messages say: {call} instead of {told}"
     if call.recording.state is not RecordingState.DELETED and call.recording != told.recording:
         yield f"P2: the recording is {call.recording} instead of {told.recording}"

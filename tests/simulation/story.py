@@ -12,11 +12,13 @@ from calllogd.domain.call import (
     EntityRef,
     EntityType,
     Facts,
+    Leg,
     Outcome,
     Person,
     Recording,
     RecordingState,
     Result,
+    Side,
     Todo,
     Widget,
 )
@@ -130,6 +132,8 @@ def draw(seed: int) -> Story:
         _call(rng, f"c{place}", _outside(rng, numbers), dict(holders), START + rng.random() * spread)
         for place in range(rng.choice((1, 2, 2, 2, 3, 3, 4)))
     )
+    by_legs = Random(-seed - 2)  # noqa: S311  stories of before stay as they are
+    calls = tuple(_in_legs(by_legs, call) if by_legs.random() < 0.3 else call for call in calls)
     ends_at = max(delivery.at for call in calls for delivery in call.deliveries)
     rough = rng.choice((0.0, 0.0, 0.04, 0.12, 0.3))
     story = Story(
@@ -259,6 +263,43 @@ def _call(
         fetched=rng.choice((RecordingState.READY,) * 6 + (RecordingState.FAILED, None)),
         fetch_s=rng.choice((0.5, 5.0, 60.0, HOUR, 3 * HOUR)) * rng.random(),
     )
+
+
+def _in_legs(rng: Random, call: CallScript) -> CallScript:
+    """Return the call as services tell it that speak of each connection by itself, late as they like."""
+    events: list[CallEvent] = []
+    deliveries: list[Delivery] = []
+    for event in call.events:
+        same = [delivery for delivery in call.deliveries if delivery.event is event]
+        told = _legs_of(rng, event)
+        events += told
+        for place, one in enumerate(told):
+            deliveries += [
+                replace(delivery, event=one, at=delivery.at + (_late(rng) if place else 0.0))
+                for delivery in same
+            ]
+    return replace(
+        call, events=tuple(events), deliveries=tuple(sorted(deliveries, key=lambda delivery: delivery.at))
+    )
+
+
+def _legs_of(rng: Random, event: CallEvent) -> list[CallEvent]:
+    """Return what an event of a call says, leg by leg; what comes with it comes with the first leg."""
+    facts, outcome = event.facts, event.facts.outcome
+    if facts.direction is None:
+        return [event]
+    client = Leg("a", Side.CLIENT, facts.direction, facts.phone, started_at=facts.started_at)
+    if outcome is None or facts.started_at is None:
+        return [replace(event, facts=NO_FACTS, legs=(client,))]
+    ended_at, extension = facts.started_at + outcome.duration, EXTENSION if facts.person else None
+    ended = Leg("a", Side.CLIENT, ended_at=ended_at, talk=outcome.duration, status=outcome.status)
+    staff = Leg("b", Side.STAFF, extension=extension, ended_at=ended_at, status=outcome.status)
+    if outcome.duration:
+        staff = staff._replace(answered_at=facts.started_at, talk=outcome.duration)
+    rest = [CallEvent(key=event.key, legs=(leg,)) for leg in (ended, staff)]
+    if rng.random() < 0.3:
+        rest.append(CallEvent(key=event.key, legs=(Leg("c", Side.STAFF, status=CallStatus.NO_ANSWER),)))
+    return [replace(event, facts=NO_FACTS, legs=(client,)), *rest]
 
 
 def _results(

@@ -310,6 +310,7 @@ def _event_words(event: CallEvent) -> str:
     words: list[str] = []
     if event.facts.direction is not None:
         words.append(f"{event.facts.direction.value} {event.facts.phone} {event.facts.outcome}")
+    words += [f"leg {leg.id} {leg.status or 'goes on'}" for leg in event.legs]
     if event.widget.expected:
         words.append("result expected" if not event.widget.skipped else "skipped")
     if event.result is not None:
