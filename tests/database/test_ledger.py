@@ -433,6 +433,18 @@ async def test_a_leg_that_came_meanwhile_keeps_the_call_in_its_holders_hands(led
     assert (back.facts, back.legs, back.heard_at) == (call.facts, (leg, more), START + 5)
 
 
+async def test_nothing_waits_for_moments_from_which_the_clock_was_taken_back(ledger: LedgerOfCalls) -> None:
+    late = START + 3600
+    leg = Leg("a", Side.CLIENT, Direction.INBOUND, "5550123", ended_at=START)
+    await ledger.accept(told(CallEvent(key=KEY, legs=(leg,))), late)
+    call = await held(ledger, now=late)
+    shaky = replace(call, entry=ENTRY, state=CallState.LOGGED, shaky_until=late + 90, due_at=late + 90)
+    await ledger.release(shaky, late)
+    assert await ledger.clock_was_set_back(START, LEASE_S, doubt_wait_s=60) == 1
+    call = await known(ledger)
+    assert (call.due_at, call.heard_at, call.shaky_until) == (START, START, START + LEASE_S + 60)
+
+
 async def test_a_holder_cannot_overwrite_what_was_reported(ledger: LedgerOfCalls) -> None:
     await ledger.accept(told(ended()), START)
     call = await held(ledger)
