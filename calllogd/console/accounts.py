@@ -23,7 +23,7 @@ from calllogd.kommo.words import Words
 from calllogd.ports import AccountState, Clock, Pause, Standing, Unmapped
 from calllogd.voip.proof import BearerToken
 from calllogd.voip.provider import Provider, services
-from calllogd.voip.usecase.add_call import Timing
+from calllogd.voip.usecase.hold import Timing
 
 GENERIC_NAME = "generic"
 """The VoIP service that every account may have: its tokens are made by `calllogd voip-token`."""

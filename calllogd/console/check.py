@@ -31,7 +31,7 @@ from calllogd.errors import AccountPaused, CalllogdError, KommoError, TokenRefus
 from calllogd.kommo.answers import plain
 from calllogd.kommo.kommo import KommoAccount
 from calllogd.voip.telling import UNMAPPED_MOST
-from calllogd.voip.usecase.add_call import Timing
+from calllogd.voip.usecase.hold import Timing
 
 FREE_BYTES = 500 * 1024 * 1024
 CLOCK_S = 30.0

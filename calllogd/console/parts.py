@@ -41,10 +41,11 @@ from calllogd.recordings.outside import Outside
 from calllogd.recordings.retention import Retention
 from calllogd.recordings.store import RecordingStore
 from calllogd.voip.provider import Provider
-from calllogd.voip.usecase.add_call import AddCallUseCase, Timing
+from calllogd.voip.usecase.add_call import AddCallUseCase
 from calllogd.voip.usecase.catch_up import CatchUpUseCase
 from calllogd.voip.usecase.fetch_recording import FetchRecordingUseCase
 from calllogd.voip.usecase.hear_kommo import HearKommoUseCase
+from calllogd.voip.usecase.hold import Timing
 from calllogd.voip.usecase.save_call_event import SaveCallEventUseCase
 from calllogd.voip.usecase.save_call_result import SaveCallResultUseCase
 from calllogd.voip.usecase.save_recording import SaveRecordingUseCase

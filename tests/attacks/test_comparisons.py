@@ -34,7 +34,7 @@ OWN = {
     "voip/mapping_proof.py:_check_claims",
     "database/holding.py:must_hold",
     "kommo/authentication.py:renewed",
-    "voip/usecase/add_call.py:_bury",
+    "voip/usecase/hold.py:bury",
 }
 """Where calllogd compares two values of its own, which nobody sends, or the hash of a file or body."""
 

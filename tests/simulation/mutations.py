@@ -10,8 +10,8 @@ from calllogd.domain.phone import tail
 from calllogd.domain.plan import CheckLead, DeleteRecording, Finish, InternalCalls, Policy, Step, plan
 from calllogd.errors import KommoError, OutcomeUnknown, TransientError
 from calllogd.ports import Message
-from calllogd.voip.usecase import add_call
-from calllogd.voip.usecase.add_call import AddCallUseCase, Creation
+from calllogd.voip.usecase import hold
+from calllogd.voip.usecase.create_entry import CreateEntry, Creation
 from tests.simulation.ledger import MemoryLedger
 
 Plan = Callable[[Call, float, Policy], Step]
@@ -30,9 +30,9 @@ class Mutation:
     def applied(self) -> Iterator[None]:
         """Break the use case within the context."""
         with ExitStack() as stack:
-            stack.enter_context(mock.patch.object(add_call, "plan", self.plan))
+            stack.enter_context(mock.patch.object(hold, "plan", self.plan))
             for name, method in self.methods:
-                stack.enter_context(mock.patch.object(AddCallUseCase, name, method))
+                stack.enter_context(mock.patch.object(CreateEntry, name, method))
             yield
 
 
@@ -156,20 +156,20 @@ class _NobodyForEver(MemoryLedger):
         return None
 
 
-async def _no_intent(self: AddCallUseCase, call: Call, creation: Creation) -> Call:
+async def _no_intent(self: CreateEntry, call: Call, creation: Creation) -> Call:
     return call
 
 
-_not_created = AddCallUseCase._not_created
+_not_created = CreateEntry._not_created
 
 
-async def _sure(self: AddCallUseCase, call: Call, intent: Intent, error: KommoError) -> Call | None:
+async def _sure(self: CreateEntry, call: Call, intent: Intent, error: KommoError) -> Call | None:
     if isinstance(error, OutcomeUnknown):
         error = TransientError(error.reason)
     return await _not_created(self, call, intent, error)
 
 
-async def _sure_of_tasks(self: AddCallUseCase, call: Call, intent: Intent, error: KommoError) -> Call | None:
+async def _sure_of_tasks(self: CreateEntry, call: Call, intent: Intent, error: KommoError) -> Call | None:
     if intent is Intent.ADD_TASK and isinstance(error, OutcomeUnknown):
         error = TransientError(error.reason)
     return await _not_created(self, call, intent, error)

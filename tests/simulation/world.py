@@ -11,7 +11,8 @@ from calllogd.domain.user import MAPPED_FOR_S
 from calllogd.errors import LeaseLost, StorageError
 from calllogd.ports import Message
 from calllogd.voip.task.add_call import AddCallTask
-from calllogd.voip.usecase.add_call import AddCallUseCase, Timing
+from calllogd.voip.usecase.add_call import AddCallUseCase
+from calllogd.voip.usecase.hold import Timing
 from tests.simulation.kommo import Broken, Kommo, Unsorted
 from tests.simulation.ledger import Ledger, MemoryLedger
 from tests.simulation.loop import Loop, pause

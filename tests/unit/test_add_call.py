@@ -23,7 +23,8 @@ from calllogd.errors import (
 )
 from calllogd.ports import Note
 from calllogd.voip.task.add_call import AddCallTask
-from calllogd.voip.usecase.add_call import AddCallUseCase, Timing
+from calllogd.voip.usecase.add_call import AddCallUseCase
+from calllogd.voip.usecase.hold import Timing
 from tests.fakes import (
     ACCOUNT,
     START,

@@ -26,7 +26,8 @@ from calllogd.domain.merge import CallEvent
 from calllogd.domain.plan import Policy
 from calllogd.errors import OutcomeUnknown, Overloaded, PermanentError, TransientError
 from calllogd.voip.task.add_call import AddCallTask
-from calllogd.voip.usecase.add_call import AddCallUseCase, Timing
+from calllogd.voip.usecase.add_call import AddCallUseCase
+from calllogd.voip.usecase.hold import Timing
 from tests.fakes import (
     ACCOUNT,
     START,
