@@ -4,10 +4,13 @@ An errand is a generator: it yields what is to be asked and is sent what was ans
 and tested, like any function. `calllogd.recordings` and `calllogd.console` run errands.
 """
 
+import base64
+import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -15,6 +18,9 @@ from calllogd.errors import CalllogdError
 from calllogd.voip.provider import Told
 
 T = TypeVar("T")
+
+URL_MOST = 2000
+"""Characters of a recording's address at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +52,24 @@ class LocalFile:
 
     path: Path
     folder: Path
+
+
+def with_password(url: str, name: str, password: str) -> Ask:
+    """Return a request with a name and a password."""
+    shown = base64.b64encode(f"{name}:{password}".encode()).decode()
+    return Ask(url=url, headers={"Authorization": f"Basic {shown}"})
+
+
+def is_at(url: str, hosts: re.Pattern[str], api_url: str) -> bool:
+    """Tell whether an address is a service's own, on one of its hosts or its API: it may see credentials."""
+    if not url.isprintable() or " " in url or len(url) > URL_MOST:
+        return False
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    known = parts.scheme == "https" and hosts.fullmatch(parts.netloc) is not None
+    return known or url.startswith(f"{api_url}/")
 
 
 class ErrandFailed(CalllogdError):

@@ -61,6 +61,11 @@ def start_of(started_at: float | str | None, now: float) -> float | None:
     return float(started_at)
 
 
+def possible_moment(seconds: float, now: float) -> float | None:
+    """Return Unix seconds as they are, None if nothing of a call can have been then."""
+    return seconds if YEAR_2000 <= seconds <= min(YEAR_2100, now + AHEAD_S) else None
+
+
 def _allowed(refusal: str, words: Mapping[str, Iterable[str]]) -> str:
     for field, known in words.items():
         if f"`$.{field}`" in refusal:

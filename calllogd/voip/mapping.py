@@ -12,7 +12,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from calllogd.domain.call import CallStatus, Direction
-from calllogd.voip.fields import AHEAD_S, YEAR_2000, YEAR_2100
+from calllogd.voip.fields import possible_moment
 from calllogd.voip.provider import NotUnderstood
 
 INTERNAL: Final = "internal"
@@ -192,7 +192,7 @@ def time_of(value: Any, convert: str | None, zone: ZoneInfo | None, now: float) 
         seconds = _written_time(value, convert, zone)
     if seconds == 0:
         return None
-    if not YEAR_2000 <= seconds <= min(YEAR_2100, now + AHEAD_S):
+    if possible_moment(seconds, now) is None:
         raise ValueError("a time at which a call can have been")
     return seconds
 

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -33,8 +33,8 @@ from calllogd.domain.merge import CallEvent
 from calllogd.domain.phone import tail
 from calllogd.errors import InputRefused
 from calllogd.voip.ends import checked_id, extension_of, sip_user
-from calllogd.voip.errand import Ask, Errand, ErrandFailed, Got, json_of
-from calllogd.voip.fields import AHEAD_S, YEAR_2000, YEAR_2100
+from calllogd.voip.errand import URL_MOST, Ask, Errand, ErrandFailed, Got, is_at, json_of, with_password
+from calllogd.voip.fields import possible_moment
 from calllogd.voip.proof import TOKEN, UNPROVEN, BearerToken, Tokens, any_same, key_of, sign
 from calllogd.voip.provider import NotUnderstood, Service, Told, VoipService
 from calllogd.voip.provider.generic import is_safe
@@ -48,7 +48,7 @@ ZONES_S = 600.0
 
 _PAGE, _PAGES_MOST = 20, 2_000
 _TALK_MOST_S = 10_000_000
-_END_MOST, _URL_MOST = 255, 2000
+_END_MOST = 255
 
 _ACCOUNT = re.compile("[MS]A[0-9A-Z]{18}")
 _SECONDS = re.compile("[0-9]{1,8}")
@@ -189,7 +189,7 @@ class Plivo(VoipService):
         Plivo keeps recordings until they are deleted. Whether it asks for credentials is an option of the
         account.
         """
-        if not self._is_plivo(reference):
+        if not is_at(reference, _HOST, self._api_url):
             raise ErrandFailed("the recording is not at an address of Plivo's", is_final=True)
         yield from ()  # nothing has to be asked before
         return self._ask(reference)
@@ -252,19 +252,7 @@ class Plivo(VoipService):
     def _ask(self, url: str) -> Ask:
         if self._auth_id is None or self._auth_token is None:
             raise ErrandFailed("asking Plivo needs auth_id and auth_token", is_final=True)
-        credentials = base64.b64encode(f"{self._auth_id}:{self._auth_token}".encode()).decode()
-        return Ask(url=url, headers={"Authorization": f"Basic {credentials}"})
-
-    def _is_plivo(self, url: str) -> bool:
-        """Tell whether an address is one of Plivo's, which may see our credentials."""
-        if not url.isprintable() or " " in url or len(url) > _URL_MOST:
-            return False
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            return False
-        known = parts.scheme == "https" and _HOST.fullmatch(parts.netloc) is not None
-        return known or url.startswith(f"{self._api_url}/")
+        return with_password(url, self._auth_id, self._auth_token)
 
     def _of_leg(self, fields: Mapping[str, str], now: float) -> Told:
         """Return what a message of the answer, ring or hangup URL says of its leg; raises NotUnderstood."""
@@ -354,9 +342,9 @@ class Plivo(VoipService):
         """Return where a recording is: by reference if we have credentials for it, else by its link."""
         if not url:
             return NO_RECORDING
-        if self._is_plivo(url) and self._auth_id is not None and self._auth_token is not None:
+        if is_at(url, _HOST, self._api_url) and self._auth_id is not None and self._auth_token is not None:
             url = f"plivo:{url}"
-        elif not is_safe(url) or len(url) > _URL_MOST:
+        elif not is_safe(url) or len(url) > URL_MOST:
             return NO_RECORDING
         return Recording(state=RecordingState.EXPECTED, url=url)
 
@@ -376,7 +364,7 @@ class Plivo(VoipService):
             seconds = (moment if moment.tzinfo else moment.replace(tzinfo=self._zone)).timestamp()
         except ValueError:
             return None
-        return seconds if YEAR_2000 <= seconds <= min(YEAR_2100, now + AHEAD_S) else None
+        return possible_moment(seconds, now)
 
 
 def _signed(webhook: Webhook) -> str:

@@ -27,7 +27,7 @@ from calllogd.domain.phone import Kind, read, tail
 from calllogd.errors import InputRefused
 from calllogd.voip.ends import checked_id, extension_of, sip_user
 from calllogd.voip.errand import Ask, Errand, ErrandFailed, Got, json_of
-from calllogd.voip.fields import AHEAD_S, YEAR_2000, YEAR_2100
+from calllogd.voip.fields import possible_moment
 from calllogd.voip.proof import TOKEN, UNPROVEN, BearerToken, Tokens
 from calllogd.voip.provider import NotUnderstood, Service, Told, VoipService
 from calllogd.voip.provider.generic import is_safe
@@ -404,7 +404,7 @@ def _moment(at: str | None, now: float) -> float | None:
     if moment.tzinfo is None:
         return None
     seconds = moment.timestamp()
-    return seconds if YEAR_2000 <= seconds <= min(YEAR_2100, now + AHEAD_S) else None
+    return possible_moment(seconds, now)
 
 
 def _public_key(value: Any) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -34,8 +34,8 @@ from calllogd.domain.merge import CallEvent
 from calllogd.domain.phone import tail
 from calllogd.errors import InputRefused
 from calllogd.voip.ends import checked_id, extension_of
-from calllogd.voip.errand import Ask, Errand, ErrandFailed, Got, json_of
-from calllogd.voip.fields import AHEAD_S, YEAR_2000, YEAR_2100
+from calllogd.voip.errand import URL_MOST, Ask, Errand, ErrandFailed, Got, is_at, json_of, with_password
+from calllogd.voip.fields import possible_moment
 from calllogd.voip.proof import TOKEN, UNPROVEN, BearerToken, Tokens, any_same, key_of, same, sign
 from calllogd.voip.provider import NotUnderstood, Service, Told, VoipService
 from calllogd.voip.provider.generic import is_safe
@@ -46,7 +46,7 @@ LONGEST_S = 86_400
 
 _PAGE, _PAGES_MOST = 1000, 1000
 _TALK_MOST_S = 10_000_000
-_END_MOST, _URL_MOST = 255, 2000
+_END_MOST = 255
 
 _ACCOUNT = re.compile("AC[0-9a-fA-F]{32}")
 _SECONDS = re.compile("[0-9]{1,8}")
@@ -177,7 +177,7 @@ class Twilio(VoipService):
 
         Twilio keeps recordings until they are deleted. Source: its manual, "Recordings resource".
         """
-        if not self._is_twilio(reference):
+        if not is_at(reference, _HOST, self._api_url):
             raise ErrandFailed("the recording is not at an address of Twilio's", is_final=True)
         yield from ()  # nothing has to be asked before
         return self._ask(_as_mp3(reference))
@@ -229,19 +229,7 @@ class Twilio(VoipService):
     def _ask(self, url: str) -> Ask:
         if self._account_sid is None or self._auth_token is None:
             raise ErrandFailed("asking Twilio needs account_sid and auth_token", is_final=True)
-        credentials = base64.b64encode(f"{self._account_sid}:{self._auth_token}".encode()).decode()
-        return Ask(url=url, headers={"Authorization": f"Basic {credentials}"})
-
-    def _is_twilio(self, url: str) -> bool:
-        """Tell whether an address is one of Twilio's, which may see our credentials."""
-        if not url.isprintable() or " " in url or len(url) > _URL_MOST:
-            return False
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            return False
-        known = parts.scheme == "https" and _HOST.fullmatch(parts.netloc) is not None
-        return known or url.startswith(f"{self._api_url}/")
+        return with_password(url, self._account_sid, self._auth_token)
 
     def _told(
         self,
@@ -312,10 +300,10 @@ class Twilio(VoipService):
         """Return where a recording is: by reference if we have credentials for it, else by its link."""
         if not url:
             return NO_RECORDING
-        if self._is_twilio(url):
+        if is_at(url, _HOST, self._api_url):
             has_credentials = self._account_sid is not None and self._auth_token is not None
             url = f"twilio:{url}" if has_credentials else _as_mp3(url)
-        elif not is_safe(url) or len(url) > _URL_MOST:
+        elif not is_safe(url) or len(url) > URL_MOST:
             return NO_RECORDING
         return Recording(state=RecordingState.EXPECTED, url=url)
 
@@ -439,7 +427,7 @@ def _moment(at: str | None, now: float) -> float | None:
         seconds = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    return seconds if YEAR_2000 <= seconds <= min(YEAR_2100, now + AHEAD_S) else None
+    return possible_moment(seconds, now)
 
 
 def _written(seconds: float) -> str:

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import jwt
 import msgspec
@@ -30,8 +30,8 @@ from calllogd.domain.merge import CallEvent
 from calllogd.domain.phone import Kind, read, tail
 from calllogd.errors import InputRefused
 from calllogd.voip.ends import checked_id, extension_of, sip_user
-from calllogd.voip.errand import Ask, Errand, ErrandFailed, Got, json_of
-from calllogd.voip.fields import AHEAD_S, YEAR_2000, YEAR_2100
+from calllogd.voip.errand import Ask, Errand, ErrandFailed, Got, is_at, json_of
+from calllogd.voip.fields import possible_moment
 from calllogd.voip.proof import TOKEN, UNPROVEN, BearerToken, Tokens, any_same, same
 from calllogd.voip.provider import NotUnderstood, Service, Told, VoipService
 from calllogd.voip.webhook import EMPTY, Reply, Webhook
@@ -212,7 +212,7 @@ class Vonage(VoipService):
 
         Vonage keeps it for 30 days. Source: its guide "Download a recording".
         """
-        if not self._is_api(reference):
+        if not is_at(reference, _API_HOST, self._api_url):
             raise ErrandFailed("the recording is not at an address of Vonage's API", is_final=True)
         yield from ()  # nothing has to be asked before
         return self._ask(reference, now)
@@ -282,17 +282,6 @@ class Vonage(VoipService):
         }
         token = jwt.encode(claims, self._private_key, algorithm="RS256")
         return Ask(url=url, headers={"Authorization": f"Bearer {token}"})
-
-    def _is_api(self, url: str) -> bool:
-        """Tell whether an address is one of Vonage's API, which may see our token."""
-        if not url.isprintable() or " " in url:
-            return False
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            return False
-        known = parts.scheme == "https" and _API_HOST.fullmatch(parts.netloc) is not None
-        return known or url.startswith(f"{self._api_url}/")
 
     def _key(self, conversation: str | None) -> CallKey:
         return CallKey(self._account_id, checked_id(conversation, "conversation_uuid"))
@@ -399,7 +388,7 @@ def _moment(at: str | None, now: float) -> float | None:
     except ValueError:
         return None
     seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    return seconds if YEAR_2000 <= seconds <= min(YEAR_2100, now + AHEAD_S) else None
+    return possible_moment(seconds, now)
 
 
 def _written(at: float) -> str:
