@@ -204,7 +204,8 @@ def _identity(key: CallKey, facts: Facts) -> dict[str, object]:
     known: dict[str, object] = {"account_id": key.account_id, "call_id": key.call_id}
     if facts.direction is not None:
         known["direction"] = facts.direction.value
-    known["phone"] = masked(facts.phone)
+    if facts.phone is not None:
+        known["phone"] = masked(facts.phone)
     return known
 
 

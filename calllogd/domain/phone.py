@@ -150,9 +150,9 @@ def spellings(phone: str, region: str | None) -> frozenset[str]:
     return frozenset(known - {""})
 
 
-def masked(phone: str | None) -> str:
+def masked(phone: str) -> str:
     """Return a number as it may stand in a log: its last four digits."""
-    known = digits(phone or "")
+    known = digits(phone)
     return "*" + known[-4:] if known else "withheld"
 
 

@@ -25,7 +25,7 @@ _STATES = {
     CallState.AWAITING_CONTACT: "nobody has the number; logged when a contact with it appears",
     CallState.LOGGED: "stands in Kommo",
     CallState.EXPIRED: "no contact with the number appeared in time",
-    CallState.IGNORED: "left out by policy",
+    CallState.IGNORED: "left out by policy, or a part of another call",
     CallState.FAILED: "cannot be logged without help",
 }
 

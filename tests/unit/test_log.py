@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from calllogd.domain.call import Call, CallKey, CallState, EntityType, Entry
-from calllogd.domain.merge import fold
+from calllogd.domain.merge import CallEvent, fold
 from calllogd.log import log_accepted, log_change, log_pause, log_resume, set_up
 from calllogd.ports import Pause
 from tests.fakes import ACCOUNT, START, ended
@@ -80,6 +80,11 @@ def test_a_call_heard_of_for_the_first_time(lines: Lines) -> None:
         "info",
     )
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", one["ts"])
+
+
+def test_what_nobody_has_told_yet_is_not_said(lines: Lines) -> None:
+    log_accepted([CallEvent(key=CallKey(ACCOUNT, "c1"))])
+    assert lines()[0].keys() == {"ts", "level", "event", "account_id", "call_id", "state"}
 
 
 def test_nothing_accepted_is_no_line(lines: Lines) -> None:

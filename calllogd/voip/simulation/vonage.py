@@ -59,6 +59,7 @@ def _messages(scene: Scene, url: str, values: Mapping[str, Any], now: float) -> 
         if part.answered_at is not None:
             completed |= {"start_time": _written(part.answered_at), "duration": str(part.talk)}
         said.append({**completed, "end_time": _written(part.ended_at)})
+    said.sort(key=lambda one: str(one["timestamp"]))
     if scene.recording is not None:
         recorded = {
             "recording_url": scene.recording,
