@@ -105,7 +105,8 @@ class Record:
 
     def number(self, name: str) -> int | None:
         """Return the whole number that a variable is, None if it is not one."""
-        return int(self[name]) if _NUMBER.fullmatch(self[name]) else None
+        text = self[name]
+        return int(text) if _NUMBER.fullmatch(text) else None
 
     def moment(self, name: str, now: float) -> float | None:
         """Return the Unix seconds of a variable; None if there are none, or 0."""

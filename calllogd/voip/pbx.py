@@ -75,6 +75,8 @@ def recording_of(service: str, folder: Path | None, told: str) -> Recording:
 
     Nothing, if it is neither: what is outside of the folder is none of calllogd's business.
     """
+    if not told:
+        return NO_RECORDING
     inner = None if folder is None else _inside(folder, told)
     if told.startswith(("https://", "http://")):
         url = told if len(told) <= _PLACE_MOST and is_safe(told) else None

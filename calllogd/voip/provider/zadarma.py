@@ -33,7 +33,7 @@ from calllogd.domain.call import (
 from calllogd.domain.merge import CallEvent
 from calllogd.errors import InputRefused
 from calllogd.voip.errand import Ask, Errand, ErrandFailed, Got, LocalFile, json_of
-from calllogd.voip.fields import checked_call_id, start_of
+from calllogd.voip.fields import checked_call_id, possible_moment
 from calllogd.voip.proof import ALLOW_FROM, TOKEN, UNPROVEN, BearerToken, Tokens, any_same, check_address
 from calllogd.voip.provider import NotUnderstood, Service, Told, VoipService
 from calllogd.voip.provider.generic import is_safe
@@ -294,11 +294,14 @@ def _person(extension: str, weight: int) -> Person | None:
 
 def _start(text: str, zone: ZoneInfo | None, now: float) -> float | None:
     """Return when the call began; None where no zone is known: hours off is worse than some seconds late."""
-    try:
-        local = datetime.strptime(text, _WRITTEN)  # noqa: DTZ007
-        return None if zone is None else start_of(local.replace(tzinfo=zone).timestamp(), now)
-    except (InputRefused, ValueError):
+    if zone is None:
         return None
+    try:
+        local = datetime.fromisoformat(text)
+        seconds = local.replace(tzinfo=zone).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return possible_moment(seconds, now) if local.tzinfo is None else None
 
 
 def _outcome(form: Mapping[str, str]) -> Outcome:
