@@ -46,6 +46,7 @@ def _messages(scene: Scene, url: str, values: Mapping[str, Any], now: float) -> 
         cause = "normal_clearing" if part.answered_at is not None else _cause(scene)
         ended = {**leg, **started, "hangup_cause": cause, "hangup_source": "caller"}
         said.append(("call.hangup", part.ended_at, ended))
+    said.sort(key=lambda one: one[1])
     if scene.recording is not None:
         links: dict[str, Any] = {"recording_urls": {"mp3": scene.recording}, "channels": "dual"}
         leg_id = str(uuid.uuid5(uuid.UUID(scene.id), "0"))
