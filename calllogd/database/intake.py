@@ -55,10 +55,10 @@ def accept(connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[
     known = {keys[place] for place in msgspec.json.decode(places, type=list[int])}
     first = {key: place for place, key in reversed(list(enumerate(keys))) if key not in known}
     new = set(first.values())
-    firsts = [arrivals[place] for place in sorted(new)]
-    accepted = dict(zip(sorted(new), accept_new(connection, firsts), strict=True)) if new else {}
+    if new:
+        _insert(connection, [arrivals[place] for place in sorted(new)])
     return [
-        accepted[place] if place in new else _joined(connection, arrival, _take(connection, arrival))
+        _joined(connection, arrival, _new(arrival) if place in new else _take(connection, arrival))
         for place, arrival in enumerate(arrivals)
     ]
 
@@ -66,11 +66,17 @@ def accept(connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[
 def accept_new(connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
     """Write messages that are each the first about a call, with a single statement.
 
-    Raises sqlite3.IntegrityError, and has done nothing, when one of them is not.
+    Raises sqlite3.IntegrityError, and has done nothing, when one of them is not, or is about two calls.
     """
+    if any(arrival.message.event.moved_from is not None for arrival in arrivals):
+        raise sqlite3.IntegrityError("what is about two calls needs a transaction")
+    _insert(connection, arrivals)
+    return [_new(arrival) for arrival in arrivals]
+
+
+def _insert(connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
     values = [value for arrival in arrivals for value in new_row(*arrival)]
     connection.execute(insert(len(arrivals)), values)
-    return [_joined(connection, arrival, _new(arrival)) for arrival in arrivals]
 
 
 def ring(connection: sqlite3.Connection, key: CallKey) -> None:

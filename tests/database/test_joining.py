@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from calllogd.database import intake
 from calllogd.database.database import Database
 from calllogd.database.voip_calls import LedgerOfCalls
 from calllogd.domain.call import (
@@ -133,6 +134,23 @@ async def test_part_is_looked_at_at_once_and_its_story_says_why(database: Databa
     assert part is not None
     assert [line.outcome for line in await ledger.story(key("two"))] == ["new call", "one"]
     assert [line.outcome for line in await ledger.story(key("one"))] == ["new call", "nothing new"]
+
+
+async def test_two_calls_become_one_as_a_whole_or_not_at_all(
+    ledger: LedgerOfCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await tell(ledger, [told_in("one", client())])
+
+    def fail(*_: object, **__: object) -> None:
+        raise ArithmeticError("in the middle")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(intake, "tell", fail)
+        with pytest.raises(ArithmeticError):
+            await tell(ledger, [moved("two", "one")])
+    assert await ledger.get(key("two")) is None
+    await tell(ledger, [moved("two", "one")])
+    assert (await known(ledger, "two")).part_of == "one"
 
 
 async def test_leg_that_goes_on_and_on_is_one_call(ledger: LedgerOfCalls) -> None:
