@@ -30,8 +30,8 @@ _KNOWN = (
 _RING = "INSERT INTO task (queue, data, priority) VALUES (?, ?, 0)"
 _FETCH_ANEW = "UPDATE calls SET fetch_due_at = NULL, fetch_attempts = 0, fetch_error = NULL WHERE id = ?"
 _GIVE_UP = (
-    "UPDATE calls SET part_of = ?, recording = 'none', recording_url = NULL, fetch_due_at = NULL, due_at = ?"
-    " WHERE id = ?"
+    "UPDATE calls SET part_of = ?1, last_error = 'it is a part of call ' || ?1, due_at = ?2,"
+    " recording = 'none', recording_url = NULL, fetch_due_at = NULL WHERE id = ?3"
 )
 _NEW = Accepted(CallState.PENDING, duplicate=False, new=True)
 

@@ -132,6 +132,7 @@ async def test_part_is_looked_at_at_once_and_its_story_says_why(database: Databa
     assert await ledger.claim(key("one"), START, LEASE_S) is None, "other legs may follow"
     part = await ledger.claim(key("two"), START, LEASE_S)
     assert part is not None
+    assert part.last_error == "it is a part of call one"
     assert [line.outcome for line in await ledger.story(key("two"))] == ["new call", "one"]
     assert [line.outcome for line in await ledger.story(key("one"))] == ["new call", "nothing new"]
 
