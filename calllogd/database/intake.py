@@ -118,7 +118,8 @@ def _joined(connection: sqlite3.Connection, arrival: Arrival, accepted: Accepted
     connection.execute(_GIVE_UP, (kept[1].key.call_id, arrival.now, number))
     tell((connection, number), arrival.now, who="calllogd", what="join", outcome=kept[1].key.call_id)
     ring(connection, part.key)
-    return _fold(connection, kept, arrival, told_of(part, kept[1].key))
+    # That both are one is news, whatever else it says.
+    return replace(_fold(connection, kept, arrival, told_of(part, kept[1].key)), duplicate=False)
 
 
 def _fold(

@@ -127,7 +127,8 @@ async def test_part_is_looked_at_at_once_and_its_story_says_why(database: Databa
     ledger = LedgerOfCalls(database, leg_wait=10)
     await tell(ledger, [told_in("one", client())], START)
     assert (await ledger.totals(START)).queued == 0
-    await tell(ledger, [moved("two", "one")], START)
+    assert not (await ledger.accept(told(moved("two", "one")), START)).duplicate
+    assert (await ledger.accept(told(moved("two", "one")), START)).duplicate
     assert (await ledger.totals(START)).queued == 1
     assert await ledger.claim(key("one"), START, LEASE_S) is None, "other legs may follow"
     part = await ledger.claim(key("two"), START, LEASE_S)

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,25 @@ async def test_every_change_of_the_schema_is_recorded(ledger_path: Path, databas
     assert rows(ledger_path, "SELECT count(*) FROM migrations") == applied
 
 
+async def test_a_ledger_of_an_earlier_schema_is_brought_up_to_date(ledger_path: Path) -> None:
+    first = files("calllogd.database.sql") / "0001_ledger.sql"
+    with closing(sqlite3.connect(ledger_path)) as connection:
+        connection.executescript(first.read_text(encoding="utf-8"))
+        connection.execute("CREATE TABLE migrations (number INTEGER PRIMARY KEY, name TEXT, applied_at REAL)")
+        connection.execute("INSERT INTO migrations VALUES (1, '0001_ledger', 0)")
+        connection.execute(
+            "INSERT INTO calls (account_id, call_id, arrived_at) VALUES (?, ?, ?)", (*KEY, START)
+        )
+        connection.commit()
+    database = Database(ledger_path)
+    await database.open()
+    ledger = LedgerOfCalls(database)
+    assert (await known(ledger)).part_of is None
+    await ledger.accept(told(ended()), START)
+    assert (await known(ledger)).facts == ended().facts
+    await database.close()
+
+
 @pytest.mark.usefixtures("database")
 async def test_a_file_of_a_newer_calllogd_is_refused_and_left_as_it_is(ledger_path: Path) -> None:
     with closing(sqlite3.connect(ledger_path)) as connection:
@@ -142,7 +162,8 @@ async def test_processes_that_open_a_new_file_at_once_agree(ledger_path: Path) -
     ]
     async with asyncio.timeout(20):
         assert [await process.wait() for process in processes] == [0, 0, 0]
-    assert rows(ledger_path, "SELECT count(*) FROM migrations") == 1
+    scripts = len([one for one in files("calllogd.database.sql").iterdir() if one.name.endswith(".sql")])
+    assert rows(ledger_path, "SELECT count(*) FROM migrations") == scripts
 
 
 async def test_the_file_is_synced_with_every_commit(database: Database) -> None:

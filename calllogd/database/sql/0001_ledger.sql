@@ -20,8 +20,6 @@ CREATE TABLE calls (
     result TEXT CHECK (result IS NULL OR json_valid(result)),
     -- when Kommo last told of a contact with the number
     appeared_at REAL,
-    -- the id of the call that this one turned out to be a part of: everything that is told of it is kept there
-    part_of TEXT,
     -- recording
     recording TEXT NOT NULL DEFAULT 'none'
         CHECK (recording IN ('none', 'expected', 'ready', 'failed', 'never', 'deleted')),
