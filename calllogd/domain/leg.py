@@ -5,10 +5,10 @@ system, of each extension that rings, of each that takes part after a transfer. 
 by leg, in any order and any number of times; what the call was is read off all its legs together.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from calllogd.domain.call import (
     NO_FACTS,
@@ -23,6 +23,7 @@ from calllogd.domain.call import (
 )
 from calllogd.domain.phone import Kind, read
 
+T = TypeVar("T")
 Text = TypeVar("Text", bound=str)
 Number = TypeVar("Number", bound=float)
 
@@ -53,20 +54,18 @@ def assemble(legs: Sequence[Leg]) -> Facts:
         return NO_FACTS
     legs = _with_sides(legs)
     clients = [leg for leg in legs if leg.side is Side.CLIENT]
-    staff = [leg for leg in legs if leg.side is Side.STAFF]
-    told = max((leg for leg in legs if leg.phone is not None), key=_clearness, default=None)
+    told = _best([leg for leg in legs if leg.phone is not None], _clearness)
     direction = None if told is None else told.direction
     if direction is None:
-        direction = next((leg.direction for leg in (*clients, *staff) if leg.direction is not None), None)
+        direction = next(filter(None, [leg.direction for leg in (*clients, *legs)]), None)
     # Whoever starts a call is connected with the telephone system before anybody talks: the others decide.
-    deciding = clients if direction is Direction.OUTBOUND else staff
-    ended = (clients and all(map(_has_ended, clients))) or all(map(_has_ended, legs))
+    deciding = clients if direction is Direction.OUTBOUND else [leg for leg in legs if leg.side is Side.STAFF]
     return Facts(
         direction=direction,
         phone=None if told is None else told.phone,
         person=_person(legs),
-        started_at=min((leg.started_at for leg in legs if leg.started_at is not None), default=None),
-        outcome=_outcome(deciding or legs, legs) if ended else None,
+        started_at=legs[0].started_at,
+        outcome=_outcome(deciding or legs, legs) if all(map(_has_ended, clients or legs)) else None,
     )
 
 
@@ -97,27 +96,25 @@ def _with_sides(legs: Sequence[Leg]) -> list[Leg]:
     Where the service does not say: a leg that came in is the client's. One that went out is the client's if
     nobody came in; else it went to somebody of the company, whatever his number looks like.
     """
+    legs = sorted(legs, key=_start)
     others = [leg for leg in legs if leg.side is not Side.STAFF and leg.phone is not None]
-    came_in = any(leg.direction is Direction.INBOUND for leg in others)
-    found = []
-    for leg in sorted(legs, key=_start):
-        if leg.side is not None:
-            found.append(leg)
-        elif leg.direction is Direction.INBOUND or not came_in:
-            found.append(leg._replace(side=Side.CLIENT, extension=None))
-        else:
-            found.append(leg._replace(side=Side.STAFF, direction=None, phone=None))
-    return found
+    came_in = Direction.INBOUND in [leg.direction for leg in others]
+    return [leg if leg.side is not None else _on_its_side(leg, came_in) for leg in legs]
+
+
+def _on_its_side(leg: Leg, came_in: bool) -> Leg:
+    if leg.direction is Direction.INBOUND or not came_in:
+        return leg._replace(side=Side.CLIENT, extension=None)
+    return leg._replace(side=Side.STAFF, direction=None, phone=None)
 
 
 def _person(legs: Sequence[Leg]) -> Person | None:
     """Return who talked to the client in the end; when nobody did, who was called first."""
     named = [leg for leg in legs if leg.extension]
-    talked = [leg for leg in named if _was_answered(leg)]
-    if talked:
-        last = max(talked, key=lambda leg: (_ended_at(leg), leg.answered_at or 0.0, leg.talk or 0, leg.id))
-        return Person(1, last.extension or "")
-    return Person(1, named[0].extension or "") if named else None
+    last = _best([leg for leg in named if _was_answered(leg)], _lastness)
+    if last is None and named:
+        last = named[0]
+    return None if last is None else Person(1, last.extension or "")
 
 
 def _outcome(deciding: Sequence[Leg], legs: Sequence[Leg]) -> Outcome:
@@ -127,7 +124,7 @@ def _outcome(deciding: Sequence[Leg], legs: Sequence[Leg]) -> Outcome:
     left = [leg for leg in legs if leg.status is CallStatus.VOICEMAIL]
     if left:
         return Outcome(CallStatus.VOICEMAIL, _talk_s(left))
-    status = max((leg.status for leg in deciding), key=_weight)
+    status = _best([leg.status for leg in deciding if leg.status is not None], status_weight)
     return Outcome(CallStatus.NO_ANSWER if status in (None, CallStatus.ANSWERED) else status, 0)
 
 
@@ -180,8 +177,17 @@ def _clearness(leg: Leg) -> tuple[bool, bool, float, str]:
     return leg.side is Side.CLIENT, read(leg.phone or "").kind is Kind.OUTSIDE, -start, leg_id
 
 
+def _lastness(leg: Leg) -> tuple[float, float, int, str]:
+    return _ended_at(leg), leg.answered_at or 0.0, leg.talk or 0, leg.id
+
+
 def _importance(leg: Leg) -> tuple[bool, bool, float, str]:
     return leg.side is Side.CLIENT, _was_answered(leg), -_start(leg)[0], leg.id
+
+
+def _best(values: Sequence[T], order: Callable[[T], Any]) -> T | None:
+    """Return the greatest, None if there is none; mostly there is one at most, which needs no comparing."""
+    return max(values, key=order) if len(values) > 1 else values[0] if values else None
 
 
 def _digits(phone: str | None) -> int:

@@ -142,6 +142,8 @@ class Parties(NamedTuple):
         return is_inside(text, self.extension_digits)
 
     def _is_trunk(self, channel: str | None) -> bool:
+        if not self.trunks:
+            return False
         name = _name(channel).lower()
         return any(name == trunk or name.startswith(f"{trunk}/") for trunk in self.trunks)
 

@@ -63,7 +63,7 @@ def start_of(started_at: float | str | None, now: float) -> float | None:
 
 def possible_moment(seconds: float, now: float) -> float | None:
     """Return Unix seconds as they are, None if nothing of a call can have been then."""
-    return seconds if YEAR_2000 <= seconds <= min(YEAR_2100, now + AHEAD_S) else None
+    return seconds if YEAR_2000 <= seconds <= YEAR_2100 and seconds <= now + AHEAD_S else None
 
 
 def _allowed(refusal: str, words: Mapping[str, Iterable[str]]) -> str:

@@ -5,7 +5,7 @@ No file is looked at here: whether it is there, and what it is, is found out by 
 
 import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -95,13 +95,14 @@ def file_of(folder: Path | None, reference: str) -> LocalFile:
     return LocalFile(path=folder / inner, folder=folder)
 
 
-def _inside(folder: Path, told: str) -> PurePosixPath | None:
+def _inside(folder: Path, told: str) -> str | None:
     """Return a path as seen from the folder, None if it leads elsewhere."""
     if len(told) > _PLACE_MOST or _UNFIT.search(told):
         return None
-    inner = PurePosixPath(told)
-    if inner.is_absolute():
-        if not inner.is_relative_to(folder):
+    parts = [part for part in told.split("/") if part not in ("", ".")]
+    if told.startswith("/"):
+        above = list(folder.parts[1:])
+        if parts[: len(above)] != above:
             return None
-        inner = inner.relative_to(folder)
-    return inner if inner.parts and ".." not in inner.parts else None
+        del parts[: len(above)]
+    return "/".join(parts) if parts and ".." not in parts else None

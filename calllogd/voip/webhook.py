@@ -43,12 +43,8 @@ class Webhook:
 
     @cached_property
     def fields(self) -> Mapping[str, str]:
-        """The fields of address and body by their names: of several the last one.
-
-        Fit to be read as texts: what is no UTF-8 is replaced.
-        """
-        pairs = (*self.query, *self.form) if is_form(self) else self.query
-        return {plain(name): plain(value) for name, value in pairs}
+        """The fields of address and body by their names, as `texts` has them."""
+        return texts((*self.query, *self.form) if is_form(self) else self.query)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,18 +64,26 @@ EMPTY = Reply()
 def read_fields(text: str) -> Pairs:
     """Return the fields of a query or form, decoded; raises InputRefused for more than FIELDS_MOST."""
     # As parse_qsl does, in half the time: most of what is sent has nothing in it that must be decoded.
-    pairs = text.split("&", FIELDS_MOST)
+    pairs = text.replace("+", " ").split("&", FIELDS_MOST)
     if len(pairs) > FIELDS_MOST:
         raise InputRefused("malformed", f"more than {FIELDS_MOST} fields")
     parted = [pair.partition("=") for pair in pairs if pair]
-    return [(_decoded(name), _decoded(value)) for name, _, value in parted]
+    return [
+        (_decoded(name), _decoded(value)) if "%" in name or "%" in value else (name, value)
+        for name, _, value in parted
+    ]
 
 
 def _decoded(text: str) -> str:
-    text = text.replace("+", " ")
-    if "%" not in text:
-        return text
     return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+
+
+def texts(pairs: Pairs) -> Mapping[str, str]:
+    """Return fields by their names, of several the last one, fit to be read: what is no UTF-8 is replaced."""
+    known = dict(pairs)
+    if all(map(str.isascii, known)) and all(map(str.isascii, known.values())):
+        return known
+    return {plain(name): plain(value) for name, value in pairs}
 
 
 def is_form(webhook: Webhook) -> bool:

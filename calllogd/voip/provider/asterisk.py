@@ -20,7 +20,7 @@ from calllogd.voip.errand import Ask, Errand, LocalFile
 from calllogd.voip.pbx import ON_PREMISES, file_of, names, recording_of
 from calllogd.voip.proof import ALLOW_FROM, TOKEN, BearerToken, Tokens, check_address
 from calllogd.voip.provider import NotUnderstood, Service, Told, VoipService
-from calllogd.voip.webhook import Webhook, plain
+from calllogd.voip.webhook import Webhook, texts
 
 _INBOUND_CONTEXTS = (
     *("from-trunk", "from-pstn", "from-pstn-toheader", "from-dahdi", "from-zaptel", "from-analog"),
@@ -85,8 +85,7 @@ def _posted(webhook: Webhook) -> Mapping[str, str]:
     CURL() does not say that it sends a form once it was given any header.
     """
     if not webhook.body.lstrip().startswith(b"{"):
-        pairs = (*webhook.query, *webhook.form)
-        return {plain(name).lower(): plain(value) for name, value in pairs}
+        return {name.lower(): value for name, value in texts((*webhook.query, *webhook.form)).items()}
     try:
         fields = _decode(webhook.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

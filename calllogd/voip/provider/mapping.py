@@ -43,7 +43,7 @@ from calllogd.voip.mapping_settings import needs_zone, read_map, read_path, read
 from calllogd.voip.proof import ALLOW_FROM, BearerToken, check_address
 from calllogd.voip.provider import NotUnderstood, Service, Told, VoipService
 from calllogd.voip.provider.generic import is_safe
-from calllogd.voip.webhook import EMPTY, Reply, Webhook, is_form, plain
+from calllogd.voip.webhook import EMPTY, Reply, Webhook, is_form, texts
 
 RECORDS_MOST = 500
 """Records of one message at most."""
@@ -106,7 +106,7 @@ class Mapped(VoipService):
         if body and not is_form(webhook):
             raise NotUnderstood("the body is neither JSON nor a form")
         if self._proof.auth.covers_body:
-            return {plain(name): plain(value) for name, value in webhook.form}
+            return texts(webhook.form)
         return webhook.fields
 
     def _told(self, record: Any, now: float, *, is_whole: bool) -> Told | None:

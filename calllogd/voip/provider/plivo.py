@@ -38,7 +38,7 @@ from calllogd.voip.fields import possible_moment
 from calllogd.voip.proof import TOKEN, UNPROVEN, BearerToken, Tokens, any_same, key_of, sign
 from calllogd.voip.provider import NotUnderstood, Service, Told, VoipService
 from calllogd.voip.provider.generic import is_safe
-from calllogd.voip.webhook import EMPTY, Reply, Webhook, is_form, plain
+from calllogd.voip.webhook import EMPTY, Reply, Webhook, is_form, texts
 
 LONGEST_S = 14_400
 """For how long a call lasts at most, unless it was made with another time_limit."""
@@ -388,8 +388,7 @@ def _fields(webhook: Webhook) -> Mapping[str, str]:
 
     Some callbacks of the API have theirs as JSON in a field.
     """
-    pairs = webhook.form if webhook.body else webhook.query
-    fields = {plain(name): plain(value) for name, value in pairs}
+    fields = texts(webhook.form if webhook.body else webhook.query)
     if "response" not in fields or "CallUUID" in fields:
         return fields
     try:

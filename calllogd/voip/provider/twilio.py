@@ -39,7 +39,7 @@ from calllogd.voip.fields import possible_moment
 from calllogd.voip.proof import TOKEN, UNPROVEN, BearerToken, Tokens, any_same, key_of, same, sign
 from calllogd.voip.provider import NotUnderstood, Service, Told, VoipService
 from calllogd.voip.provider.generic import is_safe
-from calllogd.voip.webhook import EMPTY, Reply, Webhook, is_form, plain
+from calllogd.voip.webhook import EMPTY, Reply, Webhook, is_form, texts
 
 LONGEST_S = 86_400
 """For how long a call lasts at most, so its last leg began by then."""
@@ -348,8 +348,7 @@ def _fields(webhook: Webhook) -> Mapping[str, str]:
         except _UNREADABLE as error:
             raise NotUnderstood(f"the message is neither a form nor a JSON object: {error}") from error
         return {name: str(value) for name, value in known.items() if isinstance(value, str | int)}
-    pairs = webhook.form if webhook.body else webhook.query
-    return {plain(name): plain(value) for name, value in pairs}
+    return texts(webhook.form if webhook.body else webhook.query)
 
 
 def _ended(leg: Leg, call: _Call, ended_at: float | None) -> Leg:

@@ -37,7 +37,7 @@ from calllogd.voip.fields import checked_call_id, possible_moment
 from calllogd.voip.proof import ALLOW_FROM, TOKEN, UNPROVEN, BearerToken, Tokens, any_same, check_address
 from calllogd.voip.provider import NotUnderstood, Service, Told, VoipService
 from calllogd.voip.provider.generic import is_safe
-from calllogd.voip.webhook import EMPTY, Reply, Webhook, plain
+from calllogd.voip.webhook import EMPTY, Reply, Webhook, texts
 
 _TO_US = ("caller_id", "called_did", "call_start")
 _BY_US = ("internal", "destination", "call_start")
@@ -136,7 +136,7 @@ class Zadarma(VoipService):
 
     def parse(self, webhook: Webhook, now: float) -> Sequence[Told]:
         """Return what a message says of its call; raises NotUnderstood."""
-        form = {plain(name): plain(value) for name, value in webhook.form}
+        form = texts(webhook.form)
         event = form.get("event", "")
         return [self._told(event, form, now)] if event in _WHAT else []
 
