@@ -123,7 +123,8 @@ def _read(phone: str, region: str | None) -> Reading:
         return _WITHHELD
     if _is_code(text) or (is_staff and len(known) > EXTENSION_DIGITS):
         # The digits of a code are no number: they may not be taken for one later.
-        return Reading(Kind.INTERNAL, known if len(known) <= EXTENSION_DIGITS else "")
+        may_stay = len(known) <= EXTENSION_DIGITS and _kind_of_short(known, region) is not Kind.OUTSIDE
+        return Reading(Kind.INTERNAL, known if may_stay else "")
     if len(known) > SHORT_DIGITS or (region is None and len(known) > EXTENSION_DIGITS):
         return Reading(Kind.OUTSIDE, number)
     return Reading(_kind_of_short(number, region), number)

@@ -4,7 +4,7 @@ import unicodedata
 
 import phonenumbers
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from calllogd.domain.phone import Kind, digits, masked, matched, normalised, read, spellings, tail
@@ -64,6 +64,7 @@ REGIONS = st.sampled_from([None, "US", "BR", "GB", "MX", "AR", "RU", "IT", "AU",
 
 
 @given(TEXTS, REGIONS)
+@example("#20000", "FK")  # without its sign a number of the Falkland Islands
 @settings(max_examples=500)
 def test_every_text_can_be_read_as_a_number(phone: str, region: str | None) -> None:
     number = normalised(phone, region)
