@@ -38,6 +38,8 @@ def merge_legs(one: Sequence[Leg], other: Sequence[Leg]) -> tuple[Leg, ...]:
 
     Commutative, associative and idempotent. Of more than LEGS_MOST those are kept that matter most.
     """
+    if not one and len(other) == 1:
+        return (other[0],)
     reports = sorted((*one, *other), key=attrgetter("id"))
     legs = [_merged(list(same)) for _, same in groupby(reports, key=attrgetter("id"))]
     if len(legs) > LEGS_MOST:

@@ -18,7 +18,7 @@ import msgspec
 from calllogd.errors import InputRefused
 from calllogd.voip.proof import UNPROVEN, BearerToken, Tokens, basic, same
 from calllogd.voip.provider import standard_webhooks
-from calllogd.voip.webhook import Webhook, segments
+from calllogd.voip.webhook import Webhook
 
 TOLERANCE_S = 300.0
 """How far the times of a signature may be from ours."""
@@ -118,7 +118,7 @@ class Proof:
     def _check_shown(self, webhook: Webhook, now: float) -> None:
         name, shown = self.auth.name, ""
         if self.auth.kind == "path":
-            shown = next(iter(segments(webhook.rest)), "")
+            shown = webhook.first_segment
         elif self.auth.kind == "header":
             shown = webhook.headers.get(name, "")
         elif self.auth.kind == "bearer":

@@ -17,7 +17,7 @@ from calllogd.config import Setting
 from calllogd.config.settings import Network
 from calllogd.config.values import networks, token
 from calllogd.errors import InputRefused
-from calllogd.voip.webhook import Webhook, segments
+from calllogd.voip.webhook import Webhook
 
 UNPROVEN = "the account's token or signature is needed"
 """Said to whoever has not proved who he is; the same where there is no such account."""
@@ -81,7 +81,7 @@ class Tokens:
     def check_path(self, webhook: Webhook, now: float) -> None:
         """Return if there are no tokens, or the address has a good one; for services that sign besides."""
         if self._tokens:
-            self.check(next(iter(segments(webhook.rest)), ""), now)
+            self.check(webhook.first_segment, now)
 
 
 def shown_token(webhook: Webhook) -> str:
@@ -91,7 +91,7 @@ def shown_token(webhook: Webhook) -> str:
         return shown.strip()
     if scheme.lower() == "basic":
         return basic(webhook)[1]
-    return webhook.headers.get("X-Token") or next(iter(segments(webhook.rest)), "")
+    return webhook.headers.get("X-Token") or webhook.first_segment
 
 
 def basic(webhook: Webhook) -> tuple[str, str]:

@@ -31,6 +31,11 @@ class Webhook:
     rest: str = ""
     peer: str = ""
 
+    @property
+    def first_segment(self) -> str:
+        """The first part of `rest`, decoded; empty if there is none."""
+        return unquote(self.rest.lstrip("/").partition("/")[0], errors="surrogateescape")
+
     @cached_property
     def query(self) -> Pairs:
         """The fields of the address, decoded, in their order, empty ones too; raises InputRefused."""

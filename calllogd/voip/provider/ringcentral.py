@@ -27,7 +27,7 @@ from calllogd.errors import InputRefused
 from calllogd.voip.fields import checked_call_id, start_of
 from calllogd.voip.proof import ALLOW_FROM, BearerToken, Tokens, check_address
 from calllogd.voip.provider import NotUnderstood, Service, Told, VoipService
-from calllogd.voip.webhook import EMPTY, Reply, Webhook, segments
+from calllogd.voip.webhook import EMPTY, Reply, Webhook
 
 VALIDATION = "Validation-Token"
 """The header that proves a notification, and that is sent back when an address is tried."""
@@ -119,7 +119,7 @@ class RingCentral(VoipService):
     def verify(self, webhook: Webhook, now: float) -> None:
         """Return if the notification has a good validation token, or its address ends with one."""
         check_address(webhook, self._allow_from)
-        in_path = next(iter(segments(webhook.rest)), "")
+        in_path = webhook.first_segment
         self._tokens.check(in_path or webhook.headers.get(VALIDATION, ""), now)
 
     def parse(self, webhook: Webhook, now: float) -> Sequence[Told]:

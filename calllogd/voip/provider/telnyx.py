@@ -311,18 +311,19 @@ class Telnyx(VoipService):
             return CallEvent(key=key, recording=Recording(state=RecordingState.NEVER))
         if _WHAT[name] == "recording.ready":
             return CallEvent(key=key, recording=self._recording(payload))
-        leg = Leg(checked_id(payload.call_leg_id, "call_leg_id"), started_at=_moment(payload.start_time, now))
-        at = _moment(occurred_at, now)
+        leg_id = checked_id(payload.call_leg_id, "call_leg_id")
+        started_at, at = _moment(payload.start_time, now), _moment(occurred_at, now)
         if name == "call.initiated":
-            leg = self._started(leg if leg.started_at else leg._replace(started_at=at), payload)
+            leg = self._started(Leg(leg_id, started_at=at if started_at is None else started_at), payload)
         elif name == "call.answered":
             if at is None:
                 raise NotUnderstood("call.answered has no occurred_at that could be its time")
-            leg = leg._replace(answered_at=at)
+            leg = Leg(leg_id, started_at=started_at, answered_at=at)
         else:
-            leg = leg._replace(ended_at=at, status=_STATUSES.get(payload.hangup_cause or ""))
-            if at is None and leg.status is None:
+            status = _STATUSES.get(payload.hangup_cause or "")
+            if at is None and status is None:
                 raise NotUnderstood("call.hangup has no occurred_at that could be its time")
+            leg = Leg(leg_id, started_at=started_at, ended_at=at, status=status)
         return CallEvent(key=key, legs=(leg,))
 
     def _started(self, leg: Leg, payload: _Payload) -> Leg:
