@@ -132,13 +132,14 @@ class KommoAccount:
         Incoming leads first: their call notes stand on leads, too, and would be taken for something else.
         """
         found = await self._find_incoming_lead(call, since)
-        for kind in _SEARCHED:
-            if found.entry is not None:
-                return found
-            # Notes bear Kommo's time, of which this machine's clock may be ahead.
-            of_kommo = since - max(0.0, self._api.ahead_s)
-            found = await self._find_note(call, f"api/v4/{kind.value}/notes", kind, of_kommo)
-        return found
+        if found.entry is not None:
+            return found
+        found = await self._find_note_anywhere(call, since)
+        if found.entry is None:
+            return found
+        # It may be the note of an incoming lead that was made while they were looked through.
+        made_since = await self._find_incoming_lead(call, since)
+        return found if made_since.entry is None else made_since
 
     async def amend(self, call: Call, before: Before) -> Answer:
         """Write the call as it is known now into its entry's note, with the full params."""
@@ -277,6 +278,16 @@ class KommoAccount:
             if found is not None:
                 return replace(entry, entity_type=place.kind, entity_id=place.id, note_id=found.note_id)
         return None
+
+    async def _find_note_anywhere(self, call: Call, since: float) -> Answer:
+        # Notes bear Kommo's time, of which this machine's clock may be ahead.
+        since -= max(0.0, self._api.ahead_s)
+        found = Answer(None)
+        for kind in _SEARCHED:
+            found = await self._find_note(call, f"api/v4/{kind.value}/notes", kind, since)
+            if found.entry is not None:
+                break
+        return found
 
     async def _find_note(
         self, call: Call, path: str, kind: EntityType, since: float, uniq: str | None = None

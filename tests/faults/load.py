@@ -158,7 +158,11 @@ class Load:
         """Fail unless each call stands once, where it should, with its result, recording and task."""
         found = await self.here.calls()
         assert {call_id for _, call_id in found} == {said.call_id for said in self.calls}
-        states = {key[1]: call["state"] for key, call in found.items() if call["state"] != "logged"}
+        states = {
+            key[1]: (call["state"], call["last_error"])
+            for key, call in found.items()
+            if call["state"] != "logged"
+        }
         assert not states, f"calls are not logged: {states}"
         wrong = {said.call_id: self._wrong(said) for said in self.calls}
         wrong = {call_id: what for call_id, what in wrong.items() if what}

@@ -1,5 +1,6 @@
 """KommoAccount against the stand-in: entries are made, found again and amended."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -26,7 +27,7 @@ from calllogd.errors import (
 from calllogd.kommo import kommo as module
 from calllogd.kommo.kommo import Kommo, KommoAccount
 from calllogd.ports import Crm
-from calllogd.sandbox import Account, Card, Fault, SandboxKommo
+from calllogd.sandbox import Account, Card, Fault, FaultKind, SandboxKommo
 from tests.fakes import ACCOUNT, START, ManualClock
 
 PHONE = "+12125550123"
@@ -194,6 +195,19 @@ async def test_an_incoming_lead_is_found_as_one(crm: KommoAccount, account: Acco
     made = await crm.create_incoming_lead(CALL, nothing)
     assert (await crm.find(CALL, SINCE)).entry == made.entry
     assert len(account.entries("c1")) == 1
+
+
+async def test_an_incoming_lead_that_is_made_during_the_search_is_found_as_one(
+    crm: KommoAccount, kommo: SandboxKommo
+) -> None:
+    kommo.faults.add(Fault(FaultKind.SLOW, method="GET", path="^/leads/unsorted$", times=1, seconds=1))
+    search = asyncio.create_task(crm.find(CALL, SINCE))
+    async with asyncio.timeout(5):
+        while not kommo.requests:
+            await asyncio.sleep(0)
+    made = await crm.create_incoming_lead(CALL, nothing)
+    assert not search.done()
+    assert (await search).entry == made.entry
 
 
 async def test_an_incoming_lead_that_was_accepted_is_found_as_its_note(
