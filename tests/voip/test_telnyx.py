@@ -209,6 +209,20 @@ def test_odd_headers_are_refused(header: dict[str, str]) -> None:
     assert caught.value.code == "unauthorized"
 
 
+def test_what_was_signed_cannot_be_parted_anew() -> None:
+    # An old message with the present time in it, of which a stranger takes the beginning for the signature.
+    body = hangup("leg-a", 1)
+    old, now = NOW - 100_000, f"{NOW:.0f}"
+    genuine = signed(f"{now}|".encode() + body, at=old)
+    signature = base64.b64decode(genuine.headers["Telnyx-Signature-Ed25519"]) + f"{old:.0f}|".encode()
+    headers = {
+        "Telnyx-Signature-Ed25519": base64.b64encode(signature).decode(),
+        "Telnyx-Timestamp": now,
+    }
+    with pytest.raises(InputRefused):
+        telnyx().verify(webhook(body, headers), NOW)
+
+
 def test_other_connections_are_forbidden() -> None:
     body = hangup("leg-a", 1)
     telnyx(connection_id="7267").verify(signed(body), NOW)
